@@ -1,0 +1,288 @@
+//! The configuration in the program's own types: everything checked, everything present.
+//!
+//! Promises that whoever holds a [`Config`] never asks again whether a value makes sense: `raw`
+//! mirrors the YAML, `check` turns it into these types and collects every problem. Nothing here is
+//! read from a file and no `Option` means "default".
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod secret;
+
+pub use secret::Secret;
+
+/// One valid configuration (contract section 3).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The app's listener.
+    pub listen: Listen,
+    /// The operator's listener.
+    pub admin: Admin,
+    /// Ayoconnect.
+    pub upstream: Upstream,
+    /// At least one; names and codes are unique.
+    pub merchants: Vec<MerchantConfig>,
+    /// How repeated requests are recognised.
+    pub idempotency: Idempotency,
+    /// How records of virtual accounts are used.
+    pub reference: Reference,
+    /// How often a request is tried.
+    pub retry: Retry,
+    /// When an upstream counts as down.
+    pub breaker: Breaker,
+    /// Where records live.
+    pub store: Store,
+    /// How refusals look.
+    pub errors: Errors,
+    /// What is written to standard error.
+    pub log: Log,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+}
+
+/// The app's listener.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Where apps connect; loopback, since there is no authentication yet.
+    pub address: SocketAddr,
+    /// Largest request body in bytes, inclusive.
+    pub max_body_bytes: usize,
+    /// Longest time a request body may take.
+    pub body_timeout: Duration,
+    /// Longest time a request head may take.
+    pub header_timeout: Duration,
+}
+
+/// The operator's listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where probes and scrapers connect.
+    pub address: SocketAddr,
+}
+
+/// Ayoconnect as seen from here.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// `http` or `https` origin; never with a path, query or user.
+    pub base_url: http::Uri,
+    /// Longest time a TCP (and TLS) connection may take to open.
+    pub connect_timeout: Duration,
+    /// Longest time one try may take.
+    pub attempt_timeout: Duration,
+    /// Longest time a request may take in all: token, waiting, tries.
+    pub deadline: Duration,
+    /// The classic generation.
+    pub classic: ClassicUpstream,
+    /// The SNAP generation.
+    pub snap: SnapUpstream,
+}
+
+/// Where the classic generation lives.
+#[derive(Clone, Debug)]
+pub struct ClassicUpstream {
+    /// Whether its routes exist.
+    pub enabled: bool,
+    /// Prefix of the operations' paths, without a final slash.
+    pub base_path: String,
+    /// Whole path of the token call.
+    pub token_path: String,
+}
+
+/// Where the SNAP generation lives.
+#[derive(Clone, Debug)]
+pub struct SnapUpstream {
+    /// Whether its routes exist.
+    pub enabled: bool,
+    /// Prefix of the operations' paths, without a final slash.
+    pub base_path: String,
+    /// Whole path of the token call.
+    pub token_path: String,
+    /// `PUT` by the standard, `POST` at some providers.
+    pub update_method: http::Method,
+    /// How calls are signed.
+    pub signature: SignatureConfig,
+}
+
+/// How SNAP calls are signed (`protocol/signature.md` sections 2 and 4).
+#[derive(Clone, Copy, Debug)]
+pub struct SignatureConfig {
+    /// Which string, which key.
+    pub scheme: crate::signature::Scheme,
+    /// How the bytes become text.
+    pub encoding: crate::signature::Encoding,
+}
+
+/// One merchant and its credentials.
+#[derive(Clone, Debug)]
+pub struct MerchantConfig {
+    /// Name in logs and metrics.
+    pub name: Arc<str>,
+    /// Six alphanumerics: `X-PARTNER-ID` and `A-Merchant-Code`.
+    pub merchant_code: Arc<str>,
+    /// Given by Ayoconnect.
+    pub client_id: Secret<String>,
+    /// Given by Ayoconnect.
+    pub client_secret: Secret<String>,
+    /// Signs the SNAP token call; present wherever SNAP is enabled.
+    pub private_key: Option<Arc<crate::signature::PrivateKey>>,
+    /// `CHANNEL-ID`, five digits.
+    pub channel_id: Arc<str>,
+    /// Absent: no limit.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// A merchant's allowance.
+#[derive(Clone, Debug)]
+pub struct RateLimit {
+    /// The merchant's own rate.
+    pub rate: Rate,
+    /// Requests that may be under way upstream at once.
+    pub in_flight: usize,
+    /// Tighter rates of single operations, by operation name.
+    pub operations: Vec<(crate::dialect::OperationId, Rate)>,
+}
+
+/// A rate and its burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests a second in the long run.
+    pub per_second: NonZeroU32,
+    /// Requests at once.
+    pub burst: NonZeroU32,
+}
+
+/// How repeated requests are recognised.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// What happens to a create or update without a key.
+    pub key: MissingKey,
+    /// How long an answer is kept under its id.
+    pub retention: Duration,
+    /// How long a create is known by its transaction id.
+    pub trx_id_retention: Duration,
+    /// How long a follower waits for the one in flight.
+    pub wait: Duration,
+    /// Bound of the fast path in bytes.
+    pub memory_bytes: u64,
+    /// What a known transaction id under a new id means.
+    pub same_trx_id: SameTrxId,
+}
+
+/// What happens to a create or update without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingKey {
+    /// Refused.
+    Require,
+    /// A fresh one is made; the caller forgoes deduplication by it.
+    Generate,
+}
+
+/// What a known transaction id under a new id means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameTrxId {
+    /// The same create: its answer comes back.
+    Replay,
+    /// A new create.
+    Forward,
+}
+
+/// How records of virtual accounts are used.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// When the caller's members contradict the record.
+    pub on_mismatch: OnMismatch,
+    /// When there is no record.
+    pub on_miss: OnMiss,
+    /// Bound of the fast path in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Which side is believed when caller and record differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMismatch {
+    /// Ours; the caller's once if upstream does not know ours.
+    RecordedFirst,
+    /// The caller's.
+    CallerFirst,
+    /// Neither: refused.
+    Reject,
+}
+
+/// What happens to an update without a record and without a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMiss {
+    /// Upstream is asked once.
+    Inquiry,
+    /// Refused.
+    Reject,
+}
+
+/// How often a request is tried.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    /// Tries in all, the first included.
+    pub attempts: u32,
+    /// First pause; doubles.
+    pub base_delay: Duration,
+    /// Longest pause.
+    pub max_delay: Duration,
+    /// Repeats allowed per hundred requests.
+    pub budget_percent: u32,
+}
+
+/// When an upstream counts as down.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    /// Failures inside the window that open it.
+    pub failures: u32,
+    /// The window.
+    pub window: Duration,
+    /// How long it stays open before a probe.
+    pub open_for: Duration,
+}
+
+/// Where records live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In this process; forgotten at its end.
+    Memory,
+    /// One file (not available in this version).
+    Sqlite(PathBuf),
+}
+
+/// How refusals look.
+#[derive(Clone, Debug)]
+pub struct Errors {
+    /// HTTP status of a classic validation refusal: 400, or 503 as Ayoconnect does.
+    pub classic_validation_status: http::StatusCode,
+}
+
+/// What is written to standard error.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// Least severe line that is written.
+    pub level: tracing::Level,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// How the process ends.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    /// Longest time work in flight may take after a signal.
+    pub grace: Duration,
+}

@@ -1,0 +1,1 @@
+//! One JSON text, read once (placeholder).

@@ -1,0 +1,7 @@
+//! ayova: a sidecar gateway for Ayoconnect's virtual accounts.
+
+pub mod clock;
+pub mod config;
+pub mod dialect;
+pub mod document;
+pub mod signature;
