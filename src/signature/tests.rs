@@ -54,6 +54,13 @@ fn minify_vectors() {
 }
 
 #[test]
+fn minify_is_lexical_also_where_the_body_is_not_json() {
+    // A backslash escapes inside strings only, a form feed is no JSON blank, a string may not end.
+    assert_eq!(minify(b"\\ \" \" \x0c ").as_ref(), b"\\\" \"\x0c");
+    assert_eq!(minify(b" { \"a b").as_ref(), b"{\"a b");
+}
+
+#[test]
 fn symmetric_vectors() {
     for case in cases(include_str!("../../tests/vectors/signature-symmetric.json")) {
         let key = HmacKey::new(text(&case, "client_secret").as_bytes());
