@@ -4,7 +4,7 @@
 //! layer put before what it needs does not compile. Data only; what is done with it is in `layers`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -138,10 +138,11 @@ pub struct Outgoing {
     pub body: Bytes,
 }
 
-/// What is left of a merchant's allowance while a request lives: given back when nothing was sent.
+/// What a request holds of its merchant's allowance: given back when nothing was sent.
 #[derive(Debug, Default)]
 pub struct Admission {
-    spent: AtomicBool,
+    /// Tries that may have reached upstream.
+    sent: AtomicU32,
     held: Vec<Box<dyn Held>>,
 }
 
@@ -155,18 +156,23 @@ impl Admission {
     /// An admission that holds these.
     #[must_use]
     pub fn holding(held: Vec<Box<dyn Held>>) -> Self {
-        Self { spent: AtomicBool::new(false), held }
+        Self { sent: AtomicU32::new(0), held }
     }
 
-    /// Something went upstream: the quota is used.
+    /// Something may go upstream now: the quota is used.
     pub fn spend(&self) {
-        self.spent.store(true, Ordering::Relaxed);
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tries that may have reached upstream so far.
+    pub fn sent(&self) -> u32 {
+        self.sent.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let spent = *self.spent.get_mut();
+        let spent = *self.sent.get_mut() > 0;
         self.held.iter().for_each(|held| held.release(spent));
     }
 }
@@ -190,6 +196,8 @@ pub struct Reply {
     pub learned: Option<Arc<Account>>,
     /// What went on upstream.
     pub trace: Trace,
+    /// Which operation, whose.
+    pub about: About,
 }
 
 /// Who answered.
@@ -224,15 +232,29 @@ pub struct Trace {
     pub upstream_status: Option<u16>,
 }
 
-/// What `observe` wants to know of an answer, carried in the response's extensions.
+/// What an answer is about; filled in by the layers it passes on its way out.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct About {
     /// Whose shape it has.
     pub dialect: Dialect,
     /// Absent where no route matched.
     pub operation: Option<&'static Operation>,
     /// Absent before it was known.
     pub merchant: Option<Arc<Merchant>>,
+}
+
+impl Default for About {
+    /// Nothing is known: SNAP's shape (contract section 9).
+    fn default() -> Self {
+        Self { dialect: Dialect::Snap, operation: None, merchant: None }
+    }
+}
+
+/// What `observe` wants to know of an answer, carried in the response's extensions.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which operation, whose.
+    pub about: About,
     /// Who answered.
     pub source: Source,
     /// Why the gateway did.

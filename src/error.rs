@@ -4,11 +4,12 @@
 //! `layers/render.rs` and `dialect/envelope.rs`, which match without a wildcard, so that a new
 //! variant does not compile until both generations have words for it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::Merchant;
-use crate::dialect::{Dialect, Fault, Operation};
+use http::HeaderMap;
+
+use crate::call::{About, Trace};
+use crate::dialect::Fault;
 
 /// Why the gateway answers itself.
 #[derive(Clone, Debug)]
@@ -181,28 +182,17 @@ impl Error {
 pub struct Failure {
     /// What happened.
     pub error: Error,
-    /// The generation whose shape the answer takes.
-    pub dialect: Dialect,
-    /// Present once `dispatch` has told.
-    pub operation: Option<&'static Operation>,
-    /// Present once `identify` has told.
-    pub merchant: Option<Arc<Merchant>>,
+    /// Which operation, whose.
+    pub about: About,
     /// Response headers that hold whatever the answer is, such as the limits.
-    pub headers: http::HeaderMap,
+    pub headers: HeaderMap,
     /// What went on upstream.
-    pub trace: crate::call::Trace,
+    pub trace: Trace,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self {
-            error,
-            dialect: Dialect::Snap,
-            operation: None,
-            merchant: None,
-            headers: http::HeaderMap::new(),
-            trace: crate::call::Trace::default(),
-        }
+        Self { error, about: About::default(), headers: HeaderMap::new(), trace: Trace::default() }
     }
 }
 
