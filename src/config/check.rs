@@ -327,20 +327,13 @@ pub(super) fn credential(path: &str, text: &str, found: &mut Findings) {
 }
 
 fn private_key(path: &str, pem: Option<&Secret<String>>, found: &mut Findings) -> Option<Arc<PrivateKey>> {
-    match parse_key(pem?.expose()) {
+    match PrivateKey::from_pem(pem?.expose()) {
         Ok(key) => Some(Arc::new(key)),
-        Err(reason) => {
-            found.report(path, reason, "PEM text of an RSA private key, such as ${file:/run/secrets/ayo.pem}");
+        Err(error) => {
+            found.report(path, error.to_string(), "usually ${file:/run/secrets/ayo.pem}");
             None
         }
     }
-}
-
-/// Reads a private key; the error says why not, without its content.
-pub(super) fn parse_key(pem: &str) -> Result<PrivateKey, String> {
-    use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
-    // ADAPT when `PrivateKey::from_pem` is there: PrivateKey::from_pem(pem).map_err(|error| error.to_string())
-    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map(|_| PrivateKey).map_err(|_| "not a private key".to_owned())
 }
 
 fn rate_limit(raw: &RawRateLimit) -> RateLimit {
