@@ -154,8 +154,10 @@ fn snap_account(lesson: &Lesson<'_>, otherwise: impl FnOnce() -> String) -> Opti
     let sent = |path: &[&str]| lesson.request.and_then(|request| request.root().at(path)).and_then(Value::as_str);
     let number = text("virtualAccountNo")?;
     let parts = SnapNumber::parse(number);
-    let bank_code =
-        data.at(&["additionalInfo", "bankCode"]).and_then(Value::as_str).or_else(|| sent(&["additionalInfo", "bankCode"]));
+    let bank_code = data
+        .at(&["additionalInfo", "bankCode"])
+        .and_then(Value::as_str)
+        .or_else(|| sent(&["additionalInfo", "bankCode"]));
     let amount = data
         .at(&["totalAmount", "value"])
         .and_then(Value::as_str)
@@ -207,7 +209,8 @@ fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
         .unwrap_or_default()
         .to_owned();
     let amount = sent(&["totalAmount", "value"]).and_then(Amount::parse);
-    let correlation_id = Some(text("correlationId")).filter(|id| !id.is_empty()).unwrap_or_else(|| lesson.sent_id.to_owned());
+    let correlation_id =
+        Some(text("correlationId")).filter(|id| !id.is_empty()).unwrap_or_else(|| lesson.sent_id.to_owned());
     Some(Account {
         merchant: Arc::clone(lesson.merchant),
         number,
@@ -288,7 +291,8 @@ mod tests {
         let own = "a1b2c3d4e5f60718293a4b5c6d7e8f90";
         let account = learn_read(Dialect::Snap, &lesson(&merchant, &request, &answer, own)).unwrap();
         assert_eq!(account.value(Attach::Reference), Some("0f1e2d3c4b5a69788796a5b4c3d2e1f0"));
-        let only_own = format!(r#"{{"virtualAccountData":{{"virtualAccountNo":"   1462912345678901","referenceNo":"{own}"}}}}"#);
+        let only_own =
+            format!(r#"{{"virtualAccountData":{{"virtualAccountNo":"   1462912345678901","referenceNo":"{own}"}}}}"#);
         let only_own = Document::parse(Bytes::from(only_own)).unwrap();
         assert_eq!(learn_read(Dialect::Snap, &lesson(&merchant, &request, &only_own, own)), None);
         assert!(learn_read(Dialect::Snap, &lesson(&merchant, &request, &only_own, "other")).is_some());

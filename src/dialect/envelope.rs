@@ -98,14 +98,20 @@ pub fn message(error: &Error) -> String {
         }
         Error::InvalidRequest(faults) => format!("Invalid Field Format {{{}}}", first(faults, None)),
         Error::IdempotencyConflict => "Conflict. The id was used for another request".to_owned(),
-        Error::IdempotencyInProgress => "Conflict. The first request with this id is still under way; retry later".to_owned(),
+        Error::IdempotencyInProgress => {
+            "Conflict. The first request with this id is still under way; retry later".to_owned()
+        }
         Error::ReferenceUnknown(_) => "Transaction Not Found. Nothing is known of this virtual account".to_owned(),
         Error::AmountTooLow => "Invalid Amount. This bank's amounts must not go down".to_owned(),
         Error::TokenUnavailable => "Service Unavailable. No token could be had; nothing was sent, retry".to_owned(),
-        Error::UpstreamUnavailable => "Service Unavailable. Upstream cannot be reached; nothing was sent, retry".to_owned(),
+        Error::UpstreamUnavailable => {
+            "Service Unavailable. Upstream cannot be reached; nothing was sent, retry".to_owned()
+        }
         Error::UpstreamTimeout => "Timeout. Upstream gave no answer in time; retry".to_owned(),
         Error::OutcomeUnknown => "Timeout. The outcome is unknown; retry with the same id and body".to_owned(),
-        Error::StoreUnavailable => "Service Unavailable. The request could not be recorded; nothing was sent, retry".to_owned(),
+        Error::StoreUnavailable => {
+            "Service Unavailable. The request could not be recorded; nothing was sent, retry".to_owned()
+        }
         Error::ShuttingDown => "Service Unavailable. Shutting down; nothing was sent, retry".to_owned(),
         Error::Internal => "General Error. A defect of the gateway".to_owned(),
     };
@@ -214,7 +220,8 @@ mod tests {
 
     #[test]
     fn classic_validation_may_take_ayoconnects_status() {
-        let scene = Scene { classic_validation_status: StatusCode::SERVICE_UNAVAILABLE, ..scene(OperationId::ClassicCreate) };
+        let scene =
+            Scene { classic_validation_status: StatusCode::SERVICE_UNAVAILABLE, ..scene(OperationId::ClassicCreate) };
         assert_eq!(status(&Error::InvalidRequest(vec![]), &scene), 503);
         assert_eq!(status(&Error::BadJson(String::new()), &scene), 503);
         assert_eq!(status(&Error::AmountTooLow, &scene), 400, "a business rule, not validation");
