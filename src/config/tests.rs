@@ -89,7 +89,7 @@ store: [memory]
             c.yaml:15:20: merchants[0].merchant_code: `AYO` is not six letters or digits (as given by Ayoconnect, such as AYOTST)
             c.yaml:16:16: merchants[0].client_id: the environment variable AYO_CLIENT_ID is not set (set it, or write ${AYO_CLIENT_ID:-default})
             c.yaml:17:20: merchants[0].client_secret: expected a string, found a number (put it in quotes)
-            c.yaml:19:7: merchants[0].private_key: not a private key (PEM text of an RSA private key, such as ${file:/run/secrets/ayo.pem})
+            c.yaml:19:7: merchants[0].private_key: no PEM key found: give the whole text, from its -----BEGIN line to its -----END line (a DER file becomes PEM with `openssl rsa -inform DER`) (usually ${file:/run/secrets/ayo.pem})
             c.yaml:20:5: merchants[1].private_key: missing, and SNAP is enabled (${file:/path/to/key.pem}, or upstream.snap.enabled: false)
             c.yaml:20:11: merchants[1].name: the same as merchants[0].name (each merchant needs its own name)
             c.yaml:23:20: merchants[1].client_secret: empty (as given by Ayoconnect)
@@ -491,7 +491,7 @@ callbacks: { snap: localhost, retry_delays: [5s, 0s] }
         s.yaml:2:9: listen: expected a string, found a number (put it in quotes)
         s.yaml:4:5: merchants[0].public_key: missing (the public key as PEM, or private_key)
         s.yaml:5:31: merchants[1].merchant_code: the same as merchants[0].merchant_code (each merchant needs its own merchant_code)
-        s.yaml:5:83: merchants[1].public_key: not a public key (PEM text that begins with BEGIN PUBLIC KEY)
+        s.yaml:5:83: merchants[1].public_key: no PEM key found: give the whole text, from its -----BEGIN line to its -----END line (a DER file becomes PEM with `openssl rsa -inform DER`) (usually ${file:public.pem})
         s.yaml:6:31: classic.validation_status: must be 400 to 599
         s.yaml:6:63: classic.updatable_states[1]: `OPEN` is not one of UNUSED, INQUIRED, PAID, INACTIVE, EXPIRED
         s.yaml:6:87: classic.initial_state.BNX: unknown key (did you mean `BNI`?)
