@@ -213,8 +213,7 @@ impl<'a> Walk<'a> {
 
     fn wrong_type(&mut self, node: &Node, wanted: &str, path: &str) -> Option<Json> {
         if path.is_empty() && matches!(node.value, Value::Null) {
-            let problem = Problem::new(None, path, "the file is empty");
-            self.found.problems.push(problem.hint("config/minimal.yaml is the smallest that works"));
+            self.found.problems.push(Problem::new(None, path, "the file is empty"));
             return None;
         }
         let expected = match wanted {
