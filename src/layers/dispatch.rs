@@ -52,15 +52,17 @@ impl Dispatch {
             }
         }
         let routes = bases.iter().flat_map(|(dialect, base)| {
-            OperationId::ALL.into_iter().map(OperationId::operation).filter(move |operation| operation.dialect == *dialect).map(
-                move |operation| {
+            OperationId::ALL
+                .into_iter()
+                .map(OperationId::operation)
+                .filter(move |operation| operation.dialect == *dialect)
+                .map(move |operation| {
                     let method = match operation.id {
                         OperationId::SnapUpdate => snap.update_method.clone(),
                         _ => operation.method.clone(),
                     };
                     Arc::new(Route { operation, method, path: format!("{base}{}", operation.path) })
-                },
-            )
+                })
         });
         let routes = routes.collect();
         Self { routes, logins, bases, deadline: upstream.deadline, clock }

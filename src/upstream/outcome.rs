@@ -44,7 +44,12 @@ pub enum Unknown {
     /// The connection broke after the first byte may have left.
     Broken,
     /// A 5xx that does not say that nothing happened.
-    ServerError(u16),
+    ServerError {
+        /// Its status.
+        status: u16,
+        /// Whether it had an envelope, so that at least the application answered.
+        enveloped: bool,
+    },
     /// A success whose body is empty, cut off or no JSON object, or an answer over the size bound.
     BadAnswer,
 }
@@ -140,7 +145,7 @@ pub fn classify(operation: &Operation, answer: Answer) -> Outcome {
     if answer.status.is_success() && answer.document.is_none() {
         Outcome::Unknown(Unknown::BadAnswer)
     } else if answer.status.is_server_error() && !refuses(operation.dialect, &answer) {
-        Outcome::Unknown(Unknown::ServerError(status))
+        Outcome::Unknown(Unknown::ServerError { status, enveloped: answer.document.is_some() })
     } else {
         Outcome::Answered(answer)
     }
@@ -169,6 +174,7 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap();
         let answer = Answer::new(status, HeaderMap::new(), Bytes::from_static(body.as_bytes()));
         match classify(operation.operation(), answer) {
+            Outcome::Unknown(Unknown::ServerError { status, .. }) => format!("ServerError({status})"),
             Outcome::Unknown(why) => format!("{why:?}"),
             other => other.label().to_owned(),
         }
@@ -190,7 +196,13 @@ mod tests {
         let create = OperationId::ClassicCreate;
         assert_eq!(outcome(create, 503, r#"{"errors":[{"code":"0505"}]}"#), "answered");
         assert_eq!(outcome(create, 503, r#"{"errors":[{"code":"0924"}]}"#), "answered");
-        for body in [r#"{"errors":[{"code":"0025"}]}"#, r#"{"errors":[{"code":"0505"},{"code":"0201"}]}"#, r#"{"errors":[]}"#, "{}", ""] {
+        for body in [
+            r#"{"errors":[{"code":"0025"}]}"#,
+            r#"{"errors":[{"code":"0505"},{"code":"0201"}]}"#,
+            r#"{"errors":[]}"#,
+            "{}",
+            "",
+        ] {
             assert_eq!(outcome(create, 503, body), "ServerError(503)", "{body}");
         }
         assert_eq!(outcome(create, 502, r#"{"errors":[{"code":"0505"}]}"#), "ServerError(502)");
@@ -218,6 +230,9 @@ mod tests {
             headers.insert(http::HeaderName::try_from(name).unwrap(), http::HeaderValue::from_static("1"));
         }
         let answer = Answer::new(StatusCode::OK, headers, Bytes::new());
-        assert_eq!(answer.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["content-type", "x-timestamp"]);
+        assert_eq!(
+            answer.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(),
+            ["content-type", "x-timestamp"]
+        );
     }
 }
