@@ -10,8 +10,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod sandbox;
 pub mod secret;
 
+pub use sandbox::SandboxConfig;
 pub use secret::Secret;
 
 /// One valid configuration (contract section 3).
