@@ -1,5 +1,6 @@
 //! ayova: a sidecar gateway for Ayoconnect's virtual accounts.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dialect;
