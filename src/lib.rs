@@ -5,4 +5,5 @@ pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod document;
+pub mod sandbox;
 pub mod signature;
