@@ -1,2 +1,5 @@
-//! Arguments in, exit code out.
-fn main() {}
+//! Arguments in, exit code out; everything else is in the library.
+
+fn main() -> std::process::ExitCode {
+    ayova::cli::main()
+}

@@ -1,20 +1,43 @@
 //! The configuration in the program's own types: everything checked, everything present.
 //!
-//! Promises that whoever holds a [`Config`] never asks again whether a value makes sense: `raw`
-//! mirrors the YAML, `check` turns it into these types and collects every problem. Nothing here is
-//! read from a file and no `Option` means "default".
+//! Promises that whoever holds a [`Config`] never asks again whether a value makes sense, and that no
+//! `Option` means "default". A file goes `tree` (YAML with positions), `interpolate` (`${…}`),
+//! `conform` (held against the schema of `raw`), `check` (what makes no sense), each collecting every
+//! problem; `effective` goes the way back. No other module reads configuration.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod check;
+mod conform;
+mod effective;
+mod findings;
+mod interpolate;
+mod later;
+mod problem;
+mod quantity;
+mod raw;
+mod read;
 pub mod sandbox;
+mod sandbox_file;
+mod schema;
 pub mod secret;
+#[cfg(test)]
+mod tests;
+mod tree;
 
+pub use effective::{effective, effective_yaml};
+pub use problem::{Place, Problem, Problems};
 pub use sandbox::SandboxConfig;
 pub use secret::Secret;
+
+use findings::Findings;
+use interpolate::Sources;
+use raw::{RawConfig, RawMerchant};
+use read::Kind;
 
 /// One valid configuration (contract section 3).
 #[derive(Clone, Debug)]
@@ -44,6 +67,56 @@ pub struct Config {
     /// How the process ends.
     pub shutdown: Shutdown,
 }
+
+/// Reads the gateway's configuration file. `env` gives an environment variable's value.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let text = read::text(path, KIND)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    from_yaml(&text, &Sources { env, folder })
+        .map_err(|list| Problems::new(path.display().to_string(), KIND.example, list))
+}
+
+/// The JSON Schema (2020-12) of the gateway's configuration file.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schema::of::<RawConfig>()
+}
+
+impl Config {
+    /// The configuration of `ayova dev`: defaults and the sandbox's sample merchant, no file.
+    ///
+    /// # Errors
+    /// As for a file: an address that is not loopback, or two listeners on one address.
+    pub fn sample(listen: SocketAddr, admin: SocketAddr, sandbox: SocketAddr) -> Result<Self, Problems> {
+        let mut raw = RawConfig::default();
+        raw.listen.address = listen.to_string();
+        raw.admin.address = admin.to_string();
+        raw.upstream.base_url = format!("http://{sandbox}");
+        raw.merchants.push(RawMerchant {
+            name: "sample".to_owned(),
+            merchant_code: sandbox::SAMPLE_MERCHANT_CODE.to_owned(),
+            client_id: Secret::new(sandbox::SAMPLE_CLIENT_ID.to_owned()),
+            client_secret: Secret::new(sandbox::SAMPLE_CLIENT_SECRET.to_owned()),
+            private_key: Some(Secret::new(sandbox::SAMPLE_KEY_PEM.to_owned())),
+            ..RawMerchant::default()
+        });
+        check::check(&raw, Findings::default()).map_err(|list| Problems::new("sample", KIND.example, list))
+    }
+}
+
+/// Reads a text.
+fn from_yaml(text: &str, sources: &Sources<'_>) -> Result<Config, Vec<Problem>> {
+    match read::raw::<RawConfig>(text, sources, KIND) {
+        (Some(raw), found) => check::check(&raw, found),
+        (None, found) => Err(found.problems),
+    }
+}
+
+/// How the gateway's file is read.
+const KIND: Kind = Kind { later: later::GATEWAY, example: "config/example.yaml" };
 
 /// The app's listener.
 #[derive(Clone, Debug)]

@@ -2,14 +2,20 @@
 //!
 //! Promises that `Default` is the sample the gateway's own sample configuration talks to, and that
 //! each switch has the name and default of `protocol/README.md` sections 3 and 4. What a switch
-//! *does* is the simulator's affair; reading the file is `read`'s.
+//! *does* is the simulator's affair; the switches are read as they stand here, the rest of the file by
+//! `sandbox_file`. The doc comments become the schema's descriptions.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::Secret;
+use super::quantity::{self, Amount, Span};
+use super::sandbox_file::{RawSignatureSwitches, StateByBank};
 
 /// One valid sandbox configuration (contract section 9).
 #[derive(Clone, Debug)]
@@ -51,40 +57,51 @@ pub enum MerchantKey {
 }
 
 /// How the classic generation behaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct ClassicSwitches {
     /// Prefix of the operations' paths, without a final slash.
     pub base_path: String,
     /// Whole path of the token call.
     pub token_path: String,
     /// How long a token is good, and what `expiresIn` says, in whole seconds.
+    #[serde(with = "quantity::span")]
+    #[schemars(with = "Span")]
     pub token_life: Duration,
     /// HTTP status of a refused request: 503 as observed, or 400 or 412 as in sibling products.
+    #[schemars(range(min = 400, max = 599))]
     pub validation_status: u16,
     /// `responseCode` in the body of a successful update, whose HTTP status is 200 all the same.
+    #[schemars(range(min = 200, max = 299))]
     pub update_body_code: u16,
     /// Whether an update may turn open into closed and back.
     pub allow_amount_type_change: bool,
     /// Whether an update may turn a BNI number from dynamic to static and back.
     pub allow_bni_type_change: bool,
     /// States in which an update is taken.
+    #[schemars(length(min = 1))]
     pub updatable_states: Vec<ClassicState>,
     /// Which table of number lengths holds.
     pub number_rules: ClassicNumberRules,
     /// First state by bank; a bank that is not listed starts at `UNUSED`.
+    #[schemars(with = "StateByBank")]
     pub initial_state: BTreeMap<Bank, ClassicState>,
     /// Whether get and update must carry the create's `A-Correlation-ID`.
     pub strict_flow: bool,
     /// Whether the bank's question about a `PAID` number brings it back to `INQUIRED`.
     pub paid_to_inquired: bool,
     /// Least closed amount in hundredths of a rupiah; absent: anything above zero.
+    #[serde(with = "quantity::bound")]
+    #[schemars(with = "Amount")]
     pub min_closed_amount: Option<u64>,
 }
 
 /// How the SNAP generation behaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct SnapSwitches {
     /// Prefixes under which the operations are mounted, without a final slash; at least one.
+    #[schemars(length(min = 1))]
     pub base_paths: Vec<String>,
     /// Whole path of the token call.
     pub token_path: String,
@@ -93,6 +110,7 @@ pub struct SnapSwitches {
     /// `responseCode` of a successful token call, seven digits.
     pub token_success_code: String,
     /// Which signatures are taken.
+    #[schemars(with = "RawSignatureSwitches")]
     pub signature: SignatureSwitches,
     /// Whether `totalAmount` is demanded on create.
     pub require_total_amount: bool,
@@ -105,10 +123,15 @@ pub struct SnapSwitches {
     /// Which bank offers which kind of virtual account.
     pub bank_matrix: BankMatrix,
     /// Least closed amount in hundredths of a rupiah; absent: anything above zero.
+    #[serde(with = "quantity::bound")]
+    #[schemars(with = "Amount")]
     pub min_closed_amount: Option<u64>,
     /// Least open payment in hundredths of a rupiah; absent: anything above zero.
+    #[serde(with = "quantity::bound")]
+    #[schemars(with = "Amount")]
     pub min_open_amount: Option<u64>,
     /// HTTP methods of update-va.
+    #[schemars(length(min = 1))]
     pub update_methods: Vec<UpdateMethod>,
     /// Where answers carry `referenceNo`.
     pub reference_place: ReferencePlace,
@@ -131,15 +154,20 @@ pub struct SnapSwitches {
     /// Whether an update may turn open into closed and back.
     pub allow_open_closed_change: bool,
     /// How far `X-TIMESTAMP` may be from real time, either way.
+    #[serde(with = "quantity::span")]
+    #[schemars(with = "Span")]
     pub clock_skew: Duration,
     /// How long a token is good, and what `expiresIn` says, in whole seconds.
+    #[serde(with = "quantity::span")]
+    #[schemars(with = "Span")]
     pub token_life: Duration,
     /// JSON type of `expiresIn`.
     pub expires_in_type: NumberShape,
 }
 
 /// Which signatures of transactional SNAP calls are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "RawSignatureSwitches", into = "RawSignatureSwitches")]
 pub struct SignatureSwitches {
     /// Which string, which key.
     pub scheme: crate::signature::Scheme,
@@ -148,20 +176,28 @@ pub struct SignatureSwitches {
 }
 
 /// How payments are announced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct CallbackSwitches {
     /// Where SNAP payments are announced; absent: nowhere until the control interface says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub snap: Option<String>,
     /// Where classic payments are announced; absent: nowhere until the control interface says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub classic: Option<String>,
     /// How long the receiver may take.
+    #[serde(with = "quantity::span")]
+    #[schemars(with = "Span")]
     pub timeout: Duration,
     /// Pauses before the second, third, ... attempt, from the end of the failed one.
+    #[serde(with = "quantity::spans")]
+    #[schemars(with = "Vec<Span>")]
     pub retry_delays: Vec<Duration>,
 }
 
 /// A bank whose virtual accounts Ayoconnect offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Bank {
     /// Bank Rakyat Indonesia.
     Bri,
@@ -187,7 +223,8 @@ impl Bank {
 }
 
 /// State of a classic virtual account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum ClassicState {
     /// Created, nobody has asked.
     Unused,
@@ -202,7 +239,8 @@ pub enum ClassicState {
 }
 
 /// Which table of classic number lengths holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ClassicNumberRules {
     /// 8 to 17 own digits, 9 for BNI.
     Seed,
@@ -211,21 +249,24 @@ pub enum ClassicNumberRules {
 }
 
 /// Which table of SNAP number lengths holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum SnapNumberRules {
     /// The table by bank; no other is known.
     Standard,
 }
 
 /// Which bank offers which kind of virtual account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum BankMatrix {
     /// The published table; no other is known.
     Standard,
 }
 
 /// Service digits of SNAP response codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ServiceCodeProfile {
     /// 27, 28, 30 and 73, as the national standard has it.
     Standard,
@@ -234,7 +275,8 @@ pub enum ServiceCodeProfile {
 }
 
 /// What a repeated pair of `X-EXTERNAL-ID` and `trxId` meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum IdempotencyMode {
     /// The first answer again.
     Replay,
@@ -243,7 +285,8 @@ pub enum IdempotencyMode {
 }
 
 /// How long a phone number may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum PhoneRule {
     /// 10 to 15 digits in all, `62` included.
     TotalLength,
@@ -252,7 +295,8 @@ pub enum PhoneRule {
 }
 
 /// HTTP method of update-va.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum UpdateMethod {
     /// By the standard.
     Put,
@@ -261,7 +305,8 @@ pub enum UpdateMethod {
 }
 
 /// Where answers carry `referenceNo`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum ReferencePlace {
     /// Inside `virtualAccountData`.
     VirtualAccountData,
@@ -272,7 +317,8 @@ pub enum ReferencePlace {
 }
 
 /// Where a request carries a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum MemberPlace {
     /// At the top of the body.
     Top,
@@ -281,7 +327,8 @@ pub enum MemberPlace {
 }
 
 /// JSON type of `latestPaidAmount`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum PaidAmountShape {
     /// `{"value": "10000.00", "currency": "IDR"}`.
     Object,
@@ -290,7 +337,8 @@ pub enum PaidAmountShape {
 }
 
 /// JSON type of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum NumberShape {
     /// `"3600"`.
     String,
@@ -317,7 +365,7 @@ impl Default for SandboxMerchant {
             merchant_code: Arc::from(SAMPLE_MERCHANT_CODE),
             client_id: SAMPLE_CLIENT_ID.to_owned(),
             client_secret: Secret::new(SAMPLE_CLIENT_SECRET.to_owned()),
-            key: MerchantKey::PrivatePem(Secret::new(SAMPLE_KEY_PEM.to_owned())),
+            key: MerchantKey::PrivatePem(Secret::new(SAMPLE_KEY_PEM.trim_end().to_owned())),
         }
     }
 }

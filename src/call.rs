@@ -1,0 +1,264 @@
+//! The shapes a request takes on its way through the stack.
+//!
+//! Each is made in exactly one layer, so that the type of a request says how far it has come and a
+//! layer put before what it needs does not compile. Data only; what is done with it is in `layers`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::time::Instant;
+
+use crate::config::Secret;
+use crate::dialect::{Dialect, Operation};
+use crate::document::Document;
+use crate::error::Reason;
+use crate::reference::Account;
+use crate::signature::{HmacKey, PrivateKey};
+
+/// Whatever went wrong while reading a caller's body.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A caller's body, not yet read.
+pub type Inbound = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A merchant as the layers see it.
+#[derive(Debug)]
+pub struct Merchant {
+    /// In logs and metrics.
+    pub name: Arc<str>,
+    /// `X-PARTNER-ID` and `A-Merchant-Code`.
+    pub code: Arc<str>,
+    /// The same, ready to send.
+    pub code_header: HeaderValue,
+    /// `CHANNEL-ID`, ready to send.
+    pub channel_header: HeaderValue,
+    /// `X-CLIENT-KEY` and the token calls.
+    pub client_id: Secret<String>,
+    /// The classic token call.
+    pub client_secret: Secret<String>,
+    /// Signs calls.
+    pub hmac_key: HmacKey,
+    /// Signs the SNAP token call and, where so configured, calls.
+    pub private_key: Option<Arc<PrivateKey>>,
+}
+
+/// An operation at its configured place.
+#[derive(Debug)]
+pub struct Route {
+    /// What it is.
+    pub operation: &'static Operation,
+    /// How it is called.
+    pub method: Method,
+    /// Base path and path.
+    pub path: String,
+}
+
+/// A request whose operation is known. Made by `dispatch`.
+#[derive(Debug)]
+pub struct Routed {
+    /// Which operation.
+    pub route: Arc<Route>,
+    /// As it came.
+    pub request: http::Request<Inbound>,
+    /// When everything must be over.
+    pub deadline: Instant,
+}
+
+/// A request whose merchant is known. Made by `identify`; the body's type says what later layers
+/// have done with it.
+#[derive(Debug)]
+pub struct Call<B> {
+    /// Which operation.
+    pub route: Arc<Route>,
+    /// Whose.
+    pub merchant: Arc<Merchant>,
+    /// When everything must be over.
+    pub deadline: Instant,
+    /// The caller's.
+    pub headers: HeaderMap,
+    /// The caller's query, not decoded.
+    pub query: String,
+    /// What the request holds of its merchant's allowance.
+    pub admission: Arc<Admission>,
+    /// The body, in whichever state.
+    pub body: B,
+}
+
+impl<B> Call<B> {
+    /// The same call with its body in another state.
+    pub fn with_body<T>(self, body: T) -> (Call<T>, B) {
+        let Self { route, merchant, deadline, headers, query, admission, body: before } = self;
+        (Call { route, merchant, deadline, headers, query, admission, body }, before)
+    }
+
+    /// Which operation.
+    pub fn operation(&self) -> &'static Operation {
+        self.route.operation
+    }
+}
+
+/// What a valid request says. Made by `validate`.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The body; absent where the operation has none.
+    pub document: Option<Document>,
+    /// The query, decoded, in order.
+    pub query: Vec<(String, String)>,
+    /// What identifies it.
+    pub ids: Ids,
+}
+
+/// The ids of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// `X-EXTERNAL-ID` or `A-Correlation-ID` as it will be sent; absent in classic get and update,
+    /// where it is the record's.
+    pub header: Option<String>,
+    /// Whether the gateway made the header's value.
+    pub header_made: bool,
+    /// `trxId` or `transactionId` of a create or update, where there is one already.
+    pub transaction: Option<String>,
+    /// Whether the gateway made the transaction's id, so that it has to be put into the body.
+    pub transaction_made: bool,
+}
+
+/// Everything that goes upstream but for what is made anew for every try. Made by `reference`.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// How.
+    pub method: Method,
+    /// Where, query included.
+    pub path_and_query: http::uri::PathAndQuery,
+    /// All but `Authorization`, timestamp and signature.
+    pub headers: HeaderMap,
+    /// The very bytes that are sent and signed.
+    pub body: Bytes,
+}
+
+/// What a request holds of its merchant's allowance: given back when nothing was sent.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// Tries that may have reached upstream.
+    sent: AtomicU32,
+    held: Vec<Box<dyn Held>>,
+}
+
+/// A piece of an allowance; ends when it is dropped.
+pub trait Held: Send + Sync + std::fmt::Debug {
+    /// Called once at the end, told whether anything went upstream.
+    fn release(&self, spent: bool);
+}
+
+impl Admission {
+    /// An admission that holds these.
+    #[must_use]
+    pub fn holding(held: Vec<Box<dyn Held>>) -> Self {
+        Self { sent: AtomicU32::new(0), held }
+    }
+
+    /// Something may go upstream now: the quota is used.
+    pub fn spend(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tries that may have reached upstream so far.
+    pub fn sent(&self) -> u32 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let spent = *self.sent.get_mut() > 0;
+        self.held.iter().for_each(|held| held.release(spent));
+    }
+}
+
+/// An answer on its way to the caller.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Without the gateway's own, which `render` adds.
+    pub headers: HeaderMap,
+    /// Byte for byte.
+    pub body: Bytes,
+    /// Who answered.
+    pub source: Source,
+    /// Set where the gateway had a part in it.
+    pub reason: Option<Reason>,
+    /// Members and headers that were attached or replaced.
+    pub attached: Vec<&'static str>,
+    /// What the answer taught about an account; taken off by `idempotency`, which has it stored.
+    pub learned: Option<Arc<Account>>,
+    /// What went on upstream.
+    pub trace: Trace,
+    /// Which operation, whose.
+    pub about: About,
+}
+
+/// Who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// Ayoconnect, just now.
+    Upstream,
+    /// Ayoconnect, to an earlier or parallel request.
+    Replay,
+    /// The gateway itself.
+    Gateway,
+}
+
+impl Source {
+    /// The value of `Ayova-Source`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Replay => "replay",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// What went on upstream, for the log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Tries that were begun.
+    pub attempts: u32,
+    /// The last status received.
+    pub upstream_status: Option<u16>,
+}
+
+/// What an answer is about; filled in by the layers it passes on its way out.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Whose shape it has.
+    pub dialect: Dialect,
+    /// Absent where no route matched.
+    pub operation: Option<&'static Operation>,
+    /// Absent before it was known.
+    pub merchant: Option<Arc<Merchant>>,
+}
+
+impl Default for About {
+    /// Nothing is known: SNAP's shape (contract section 9).
+    fn default() -> Self {
+        Self { dialect: Dialect::Snap, operation: None, merchant: None }
+    }
+}
+
+/// What `observe` wants to know of an answer, carried in the response's extensions.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which operation, whose.
+    pub about: About,
+    /// Who answered.
+    pub source: Source,
+    /// Why the gateway did.
+    pub reason: Option<Reason>,
+    /// What went on upstream.
+    pub trace: Trace,
+}

@@ -1,0 +1,566 @@
+//! The configuration's promises, held against whole files.
+//!
+//! Promises that these tests know texts, files and printed problems only, so that the steps in between
+//! may be rearranged.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use serde_json::Value;
+
+use super::interpolate::Sources;
+use super::sandbox_file::{KIND as SANDBOX, RawSandbox};
+use super::*;
+
+/// Reads a text as the gateway's file `c.yaml` beside the shipped key.
+fn read(text: &str) -> Result<Config, Problems> {
+    let env = |name: &str| (name == "SECRET").then(|| "hush-hush".to_owned());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    from_yaml(text, &Sources { env: &env, folder: &folder }).map_err(|list| Problems::new("c.yaml", KIND.example, list))
+}
+
+fn refused(text: &str, expected: &Expect) {
+    let shown = read(text).unwrap_err().to_string();
+    expected.assert_eq(&shown.replace(env!("CARGO_MANIFEST_DIR"), "ROOT"));
+}
+
+/// A valid file with more text behind it.
+fn valid_and(more: &str) -> String {
+    let mut text = std::fs::read_to_string(shipped("minimal.yaml")).unwrap();
+    text.push_str(more);
+    text
+}
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
+}
+
+fn no_env(_: &str) -> Option<String> {
+    None
+}
+
+#[test]
+fn a_file_full_of_mistakes_is_reported_at_once() {
+    let text = r#"verson: 1
+listen: { address: 0.0.0.0:8080, max_body: 64kb, auth: nobody }
+admin:
+  address: localhost:9080
+upstream:
+  base_url: https://user:pass@example.com/va
+  attempt_timeout: 30s
+  connect_timeout: 2
+  snap:
+    base_path: /va/api/v2.0/
+    update_method: PATCH
+    signature: { scheme: hmac_sha521 }
+merchants:
+  - name: one
+    merchant_code: AYO
+    client_id: ${AYO_CLIENT_ID}
+    client_secret: 12345678
+    private_key: |
+      -----BEGIN NOTHING-----
+  - name: one
+    merchant_code: AYO002
+    client_id: two
+    client_secret: ""
+    channel_id: 95221
+    rate_limit: { per_second: 0, operations: { snap.craete: { per_second: 1 } } }
+retry: { attempts: 11, base_delay: 5s, max_delay: 1s }
+errors: { classic_validation_status: 500 }
+log:
+store: [memory]
+"#;
+    refused(
+        text,
+        &expect![[r#"
+            c.yaml:1:1: verson: unknown key (did you mean `version`?)
+            c.yaml:2:20: listen.address: not a loopback address, which `listen.auth: none` needs (listen on 127.0.0.1 or [::1]: whoever reaches this port acts as the merchant)
+            c.yaml:2:44: listen.max_body: expected a size such as 512B, 64KiB, 32MiB or 1GiB
+            c.yaml:2:56: listen.auth: `nobody` is not `none`, the only choice
+            c.yaml:4:12: admin.address: `localhost:9080` is not an IP address with a port (write 127.0.0.1:9080)
+            c.yaml:6:13: upstream.base_url: expected http:// or https:// with a host and nothing behind it (such as https://sandbox.api.of.ayoconnect.id; paths belong to base_path and token_path)
+            c.yaml:7:20: upstream.attempt_timeout: longer than upstream.deadline (20s) (one attempt is part of what the deadline covers)
+            c.yaml:8:20: upstream.connect_timeout: expected a duration such as 500ms, 8s, 15m, 48h or 35d (found a bare number)
+            c.yaml:10:16: upstream.snap.base_path: `/va/api/v2.0/` is not a path (starts with `/`, does not end with it; letters, digits and -._~ between slashes)
+            c.yaml:11:20: upstream.snap.update_method: `PATCH` is not one of PUT, POST
+            c.yaml:12:26: upstream.snap.signature.scheme: `hmac_sha521` is not one of hmac_sha512, rsa_client_timestamp, rsa_transactional (did you mean `hmac_sha512`?)
+            c.yaml:15:20: merchants[0].merchant_code: `AYO` is not six letters or digits (as given by Ayoconnect, such as AYOTST)
+            c.yaml:16:16: merchants[0].client_id: the environment variable AYO_CLIENT_ID is not set (set it, or write ${AYO_CLIENT_ID:-default})
+            c.yaml:17:20: merchants[0].client_secret: expected a string, found a number (put it in quotes)
+            c.yaml:19:7: merchants[0].private_key: no PEM key found: give the whole text, from its -----BEGIN line to its -----END line (a DER file becomes PEM with `openssl rsa -inform DER`) (usually ${file:/run/secrets/ayo.pem})
+            c.yaml:20:5: merchants[1].private_key: missing, and SNAP is enabled (${file:/path/to/key.pem}, or upstream.snap.enabled: false)
+            c.yaml:20:11: merchants[1].name: the same as merchants[0].name (each merchant needs its own name)
+            c.yaml:23:20: merchants[1].client_secret: empty (as given by Ayoconnect)
+            c.yaml:24:17: merchants[1].channel_id: expected a string, found a number (put it in quotes)
+            c.yaml:25:31: merchants[1].rate_limit.per_second: must be 1 to 1000000
+            c.yaml:25:48: merchants[1].rate_limit.operations["snap.craete"]: unknown key (did you mean `snap.create`?)
+            c.yaml:26:20: retry.attempts: must be 1 to 10
+            c.yaml:26:36: retry.base_delay: longer than retry.max_delay (the pause doubles up to retry.max_delay)
+            c.yaml:27:38: errors.classic_validation_status: must be 400 or 503
+            c.yaml:28:4: log: expected keys with values, found nothing (leave the key out to get its default)
+            c.yaml:29:8: store: expected keys with values, found a list
+            26 problems; see config/example.yaml"#]],
+    );
+}
+
+#[test]
+fn keys_of_later_versions_are_refused_by_name() {
+    let text = r"
+listen: { address: unix:/run/ayova.sock, auth: api_key, tls: { cert: a, key: b } }
+upstream: { base_url: https://example.com, tls: { ca: x } }
+merchants:
+  - name: sample
+    merchant_code: AYOTST
+    client_id: a
+    client_secret: b
+    private_key: ${file:sandbox-key.pem}
+    api_keys: []
+    client_names: [x]
+    callbacks: { deliver: {} }
+store: { kind: sqlite, path: ./data/ayova.db }
+callbacks:
+";
+    refused(
+        text,
+        &expect![[r#"
+        c.yaml:2:20: listen.address: unix sockets are not available in this version (an IP address and a port, such as 127.0.0.1:8080)
+        c.yaml:2:48: listen.auth: `api_key` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
+        c.yaml:2:57: listen.tls: not available in this version (remove it; apps connect over loopback, where plain HTTP stays on the host)
+        c.yaml:3:44: upstream.tls: not available in this version (remove it; the system's trust store decides, so add your authority there)
+        c.yaml:10:5: merchants[0].api_keys: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
+        c.yaml:11:5: merchants[0].client_names: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
+        c.yaml:12:5: merchants[0].callbacks: not available in this version (remove it; let Ayoconnect call the app directly)
+        c.yaml:13:16: store.kind: `sqlite` is not available in this version (store: { kind: memory }; records are lost at a restart)
+        c.yaml:13:24: store.path: not available in this version (store: { kind: memory } has no file)
+        c.yaml:14:1: callbacks: not available in this version (remove it; let Ayoconnect call the app directly)
+        10 problems; see config/example.yaml"#]],
+    );
+    refused(
+        &valid_and("listen: { auth: mtls }\nstore: { kind: redis, url: redis://x }\n"),
+        &expect![[r#"
+        c.yaml:13:17: listen.auth: `mtls` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
+        c.yaml:14:16: store.kind: `redis` is not available in this version (store: { kind: memory }; records are lost at a restart)
+        c.yaml:14:23: store.url: not available in this version (store: { kind: memory } has no address)
+        3 problems; see config/example.yaml"#]],
+    );
+}
+
+#[test]
+fn broken_yaml_is_reported_with_its_place() {
+    refused(
+        "merchants: [\n",
+        &expect![[r#"
+        c.yaml:2:1: YAML: while parsing a node, did not find expected node content
+        1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        "listen:\n\taddress: x\n",
+        &expect![[r#"
+        c.yaml:2:2: YAML: tabs disallowed within this context (block indentation)
+        1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        "a: b: c\n",
+        &expect![[r#"
+        c.yaml:1:5: YAML: mapping values are not allowed in this context
+        1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        "",
+        &expect![[r#"
+            c.yaml: the file is empty
+            1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        "- 1\n",
+        &expect![[r#"
+        c.yaml:1:1: expected keys with values, found a list
+        1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        &valid_and("---\nversion: 1\n"),
+        &expect![[r#"
+        c.yaml:13:1: YAML: a second document (one document a file; remove the `---`)
+        1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        &valid_and("version: 1\nversion: 1\nretry: { attempts: 1, attempts: 2 }\n"),
+        &expect![[r#"
+        c.yaml:14:1: YAML: the key `version` is given twice (first in line 13)
+        c.yaml:15:23: YAML: the key `attempts` is given twice (first in line 15)
+        2 problems; see config/example.yaml"#]],
+    );
+    refused(
+        &valid_and("retry: !!map { attempts: 1 }\nlog: { level: !secret info }\n? [a]\n: 1\n"),
+        &expect![[r#"
+            c.yaml:13:8: YAML: tags are not supported (remove the word with the `!`)
+            c.yaml:14:15: YAML: tags are not supported (remove the word with the `!`)
+            c.yaml:15:3: YAML: this cannot be a key (a key is a word followed by `:`)
+            3 problems; see config/example.yaml"#]],
+    );
+}
+
+#[test]
+fn hostile_yaml_is_refused_cheaply() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..30 {
+        writeln!(bomb, "a{level}: &a{level} [*a{0}, *a{0}, *a{0}]", level - 1).unwrap();
+    }
+    let problems = read(&bomb).unwrap_err();
+    assert!(problems.list().iter().any(|problem| problem.message == "YAML: aliases are not supported"));
+    for opening in ["[", "{", "- ", "? ", "{a: ", "\"", "&a ", "!", "|\n", "a:\n "] {
+        read(&opening.repeat(1_000_000 / opening.len())).unwrap_err();
+    }
+    refused(
+        &"[".repeat(20),
+        &expect![[r#"
+            c.yaml:1:17: YAML: nested too deeply (at most 16 levels)
+            1 problem; see config/example.yaml"#]],
+    );
+}
+
+#[test]
+fn a_file_over_one_mebibyte_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    std::fs::write(&path, vec![b' '; 10 << 20]).unwrap();
+    let shown = load(&path, &no_env).unwrap_err().to_string();
+    assert!(shown.contains("c.yaml: larger than 1 MiB"), "{shown}");
+    let shown = load(&folder.path().join("none.yaml"), &no_env).unwrap_err().to_string();
+    assert!(shown.contains("none.yaml: cannot read the file: No such file"), "{shown}");
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    let shown = load(&path, &no_env).unwrap_err().to_string();
+    assert!(shown.contains("c.yaml: not UTF-8 text"), "{shown}");
+}
+
+#[test]
+fn references_work_in_values_of_every_kind() {
+    let config = read(&valid_and("retry: { attempts: '${N:-5}' }\nreference: { on_miss: '${M:-reject}' }\n")).unwrap();
+    assert_eq!(config.retry.attempts, 5);
+    assert_eq!(config.reference.on_miss, OnMiss::Reject);
+    let config = read(&valid_and("listen: { address: '127.0.0.1:${PORT:-0}' }\n")).unwrap();
+    assert_eq!(config.listen.address.port(), 0);
+    refused(
+        &valid_and("retry: { attempts: '5' }\nlog: { level: '${SECRET}' }\nbreaker: { failures: '${SECRET}' }\n"),
+        &expect![[r#"
+            c.yaml:13:20: retry.attempts: expected a whole number, found a string (a number without quotes and without a unit)
+            c.yaml:14:15: log.level: the value is not one of error, warn, info, debug, trace
+            c.yaml:15:22: breaker.failures: expected a whole number, found a string (a number without quotes and without a unit)
+            3 problems; see config/example.yaml"#]],
+    );
+    refused(
+        &valid_and("admin: { address: '${file:none}' }\n"),
+        &expect![[r#"
+            c.yaml:13:19: admin.address: cannot read ROOT/config/none: No such file or directory (os error 2) (a relative path counts from the configuration file's folder)
+            1 problem; see config/example.yaml"#]],
+    );
+}
+
+#[test]
+fn what_belongs_together_is_checked_together() {
+    let check = |more: &str, message: &str| {
+        let problems = read(&valid_and(more)).unwrap_err();
+        let found = problems.list().iter().any(|problem| problem.message.contains(message));
+        assert!(found, "{more}: {problems}");
+    };
+    check("admin: { address: 127.0.0.1:8080 }", "the same address as listen.address");
+    check("admin: { address: 0.0.0.0:8080 }", "the same address as listen.address");
+    check("listen: { body_timeout: 0s }", "zero");
+    check("listen: { address: '[::]:8080' }", "not a loopback address");
+    check("idempotency: { retention: 999999999d }", "999999999d is out of bounds");
+    check("idempotency: { memory: 1KiB }", "1KiB is out of bounds");
+    check("version: 2", "must be 1");
+    read(&valid_and("listen: { address: '[::1]:0' }\nadmin: { address: 0.0.0.0:0 }\n")).unwrap();
+}
+
+#[test]
+fn generations_can_be_switched_off_but_not_both() {
+    let text = |classic: bool, snap: bool| {
+        format!(
+            "upstream: {{ base_url: http://h, classic: {{ enabled: {classic} }}, snap: {{ enabled: {snap} }} }}
+merchants: [{{ name: a, merchant_code: AYOTST, client_id: b, client_secret: c }}]
+"
+        )
+    };
+    let config = read(&text(true, false)).unwrap();
+    assert!(config.merchants[0].private_key.is_none());
+    refused(
+        &text(false, false),
+        &expect![[r#"
+        c.yaml:1:79: upstream.snap.enabled: both generations are off, so there is nothing to serve (set upstream.snap.enabled or upstream.classic.enabled to true)
+        1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        &text(true, true),
+        &expect![[r#"
+        c.yaml:2:13: merchants[0].private_key: missing, and SNAP is enabled (${file:/path/to/key.pem}, or upstream.snap.enabled: false)
+        1 problem; see config/example.yaml"#]],
+    );
+}
+
+#[test]
+fn origins() {
+    for (url, good) in [
+        ("http://127.0.0.1:9090", true),
+        ("https://api.of.ayoconnect.id/", true),
+        ("https://[::1]:1", true),
+        ("https://[::1]", true),
+        ("ftp://host", false),
+        ("host:80", false),
+        ("/path", false),
+        ("https://", false),
+        ("https://host:", false),
+        ("https://host/va", false),
+        ("https://host?x", false),
+        ("https://host#x", false),
+        ("https://user@host", false),
+        ("https://host:99999", false),
+    ] {
+        let mut found = Findings::default();
+        assert_eq!(check::origin("u", url, &mut found).is_some(), good, "{url}");
+        assert_eq!(found.problems.is_empty(), good, "{url}");
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let config = read(&valid_and("")).unwrap();
+    for shown in [format!("{config:?}"), effective_yaml(&config), effective(&config).to_string()] {
+        for secret in ["sandbox-secret", "sandbox-client", "PRIVATE KEY", "MIIE"] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
+        assert!(shown.contains("***"), "{shown}");
+    }
+    // A secret at the wrong place, as a literal and from outside.
+    for key in ["name", "merchant_code", "channel_id", "client_id", "client_secret", "private_key", "wrong"] {
+        for value in ["${SECRET} ünd", "${file:sandbox-key.pem}"] {
+            let merchant = format!("upstream: {{ base_url: '${{SECRET}}' }}\nmerchants: [{{ {key}: \"{value}\" }}]\n");
+            let problems = read(&merchant).unwrap_err();
+            let shown = format!("{problems} {problems:?}");
+            assert!(!shown.contains("hush") && !shown.contains("MIIE"), "{shown}");
+        }
+    }
+    let literal = "merchants: [{ client_secret: 4242424242, client_id: 'a b hush', private_key: hush }]\n";
+    let shown = format!("{}", read(literal).unwrap_err());
+    assert!(!shown.contains("hush") && !shown.contains("4242"), "{shown}");
+}
+
+#[test]
+fn the_effective_configuration_reads_back() {
+    let more = "listen: { max_body: 1000B }\nretry: { base_delay: 1500ms }\n";
+    let limit = "    rate_limit: { per_second: 50, operations: { snap.create: { per_second: 10, burst: 20 } } }\n";
+    let config = read(&valid_and(&format!("{limit}{more}"))).unwrap();
+    let yaml = effective_yaml(&config);
+    let restored = yaml
+        .replacen("private_key: \"***\"", "private_key: ${file:sandbox-key.pem}", 1)
+        .replace("client_id: \"***\"", "client_id: sandbox-client")
+        .replace("client_secret: \"***\"", "client_secret: sandbox-secret");
+    assert_eq!(effective_yaml(&read(&restored).unwrap()), yaml);
+    expect![[r#"
+        version: 1
+        listen:
+          address: 127.0.0.1:8080
+          auth: none
+          max_body: 1000B
+          body_timeout: 5s
+          header_timeout: 5s
+        admin:
+          address: 127.0.0.1:9080
+        upstream:
+          base_url: http://127.0.0.1:9090
+          connect_timeout: 2s
+          attempt_timeout: 8s
+          deadline: 20s
+          classic:
+            enabled: true
+            base_path: /api/v1
+            token_path: /v1/oauth/client_credential/accesstoken
+          snap:
+            enabled: true
+            base_path: /va/api/v2.0
+            token_path: /va/api/v2.0/access-token/b2b
+            update_method: PUT
+            signature:
+              scheme: hmac_sha512
+              encoding: hex
+        merchants:
+          - name: sample
+            merchant_code: AYOTST
+            client_id: "***"
+            client_secret: "***"
+            private_key: "***"
+            channel_id: "95221"
+            rate_limit:
+              per_second: 50
+              burst: 50
+              in_flight: 64
+              operations:
+                snap.create:
+                  per_second: 10
+                  burst: 20
+        idempotency:
+          key: require
+          retention: 48h
+          trx_id_retention: 35d
+          wait: 10s
+          memory: 64MiB
+          same_trx_id: replay
+        reference:
+          on_mismatch: recorded_first
+          on_miss: inquiry
+          memory: 32MiB
+        retry:
+          attempts: 3
+          base_delay: 1500ms
+          max_delay: 2s
+          budget_percent: 20
+        breaker:
+          failures: 10
+          window: 10s
+          open_for: 5s
+        store:
+          kind: memory
+        errors:
+          classic_validation_status: 400
+        log:
+          format: auto
+          level: info
+        shutdown:
+          grace: 30s
+    "#]]
+    .assert_eq(&yaml);
+}
+
+#[test]
+fn the_shipped_files_are_valid() {
+    let minimal = load(&shipped("minimal.yaml"), &no_env).unwrap();
+    let example = load(&shipped("example.yaml"), &no_env).unwrap();
+    let mut sample = Config::sample(
+        "127.0.0.1:8080".parse().unwrap(),
+        "127.0.0.1:9080".parse().unwrap(),
+        "127.0.0.1:9090".parse().unwrap(),
+    )
+    .unwrap();
+    assert_eq!(effective_yaml(&minimal), effective_yaml(&sample));
+    assert_eq!(sample.merchants[0].client_secret.expose(), minimal.merchants[0].client_secret.expose());
+    // The example holds the defaults: only the upstream's address differs.
+    sample.upstream.base_url = example.upstream.base_url.clone();
+    assert_eq!(effective_yaml(&example), effective_yaml(&sample));
+    let exposed = "0.0.0.0:8080".parse().unwrap();
+    Config::sample(exposed, "127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()).unwrap_err();
+}
+
+#[test]
+fn sandbox_yaml_holds_the_defaults() {
+    let file = SandboxConfig::load(&shipped("sandbox.yaml"), &no_env).unwrap();
+    let default = SandboxConfig::default();
+    assert_eq!(format!("{file:?}"), format!("{default:?}"));
+    assert_eq!(file.merchants[0].client_secret.expose(), default.merchants[0].client_secret.expose());
+    match (&file.merchants[0].key, &default.merchants[0].key) {
+        (sandbox::MerchantKey::PrivatePem(file), sandbox::MerchantKey::PrivatePem(default)) => {
+            assert_eq!(file.expose(), default.expose());
+        }
+        other => panic!("{other:?}"),
+    }
+    // Without a file the same holds.
+    let empty = SandboxConfig::from_yaml("{}", &Sources { env: &no_env, folder: Path::new("") }).unwrap();
+    assert_eq!(format!("{empty:?}"), format!("{default:?}"));
+}
+
+#[test]
+fn sandbox_mistakes_are_reported_at_once() {
+    let text = r#"
+listen: 9090
+merchants:
+  - { name: a, merchant_code: AYOTST, client_id: x, client_secret: y }
+  - { name: b, merchant_code: AYOTST, client_id: x, client_secret: y, public_key: nonsense }
+classic: { validation_status: 200, updatable_states: [UNUSED, OPEN], initial_state: { BNX: UNUSED } }
+snap:
+  base_paths: []
+  token_life: 1500ms
+  token_success_code: 2007300
+  signature: { accept: [hex, base46] }
+  min_closed_amount: 10000
+  idempotency_mod: replay
+callbacks: { snap: localhost, retry_delays: [5s, 0s] }
+"#;
+    let list = SandboxConfig::from_yaml(text, &Sources { env: &no_env, folder: Path::new("") }).unwrap_err();
+    expect![[r#"
+        s.yaml:2:9: listen: expected a string, found a number (put it in quotes)
+        s.yaml:4:5: merchants[0].public_key: missing (the public key as PEM, or private_key)
+        s.yaml:5:31: merchants[1].merchant_code: the same as merchants[0].merchant_code (each merchant needs its own merchant_code)
+        s.yaml:5:83: merchants[1].public_key: no PEM key found: give the whole text, from its -----BEGIN line to its -----END line (a DER file becomes PEM with `openssl rsa -inform DER`) (usually ${file:public.pem})
+        s.yaml:6:31: classic.validation_status: must be 400 to 599
+        s.yaml:6:63: classic.updatable_states[1]: `OPEN` is not one of UNUSED, INQUIRED, PAID, INACTIVE, EXPIRED
+        s.yaml:6:87: classic.initial_state.BNX: unknown key (did you mean `BNI`?)
+        s.yaml:8:15: snap.base_paths: at least 1 needed
+        s.yaml:9:15: snap.token_life: not whole seconds (the protocol tells a token's life in seconds)
+        s.yaml:10:23: snap.token_success_code: expected a string, found a number (put it in quotes)
+        s.yaml:11:30: snap.signature.accept[1]: `base46` is not one of hex, base64 (did you mean `base64`?)
+        s.yaml:12:22: snap.min_closed_amount: expected an amount with two decimals such as "10000.00" (found a bare number)
+        s.yaml:13:3: snap.idempotency_mod: unknown key (did you mean `idempotency_mode`?)
+        s.yaml:14:20: callbacks.snap: expected an http:// or https:// address (such as http://127.0.0.1:3000/payments)
+        s.yaml:14:50: callbacks.retry_delays[1]: zero (1ms to 1h)
+        15 problems; see config/sandbox.yaml"#]].assert_eq(&Problems::new("s.yaml", SANDBOX.example, list).to_string());
+}
+
+/// Every key of a schema, wherever it stands.
+fn keys(schema: &Value, into: &mut Vec<String>) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::Object(properties)) = map.get("properties") {
+                into.extend(properties.keys().cloned());
+            }
+            map.values().for_each(|value| keys(value, into));
+        }
+        Value::Array(list) => list.iter().for_each(|value| keys(value, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn the_examples_name_every_key() {
+    // A bank without an entry starts at UNUSED; the comment names the banks.
+    let banks = ["BRI", "MANDIRI", "BNI", "BCA", "public_key"];
+    for (file, schema) in [("example.yaml", schema()), ("sandbox.yaml", schema::of::<RawSandbox>())] {
+        let text = std::fs::read_to_string(shipped(file)).unwrap();
+        let mut found = Vec::new();
+        keys(&schema, &mut found);
+        assert!(found.len() > 40, "{found:?}");
+        for key in found {
+            let named =
+                if banks.contains(&key.as_str()) { text.contains(&key) } else { text.contains(&format!("{key}:")) };
+            assert!(named, "{file} does not explain {key}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_describes_every_key_and_allows_no_null() {
+    fn walk(schema: &Value, path: &str) {
+        match schema {
+            Value::Object(map) => {
+                assert_ne!(map.get("type"), Some(&Value::from("null")), "{path}");
+                if let Some(Value::Object(properties)) = map.get("properties") {
+                    for (key, property) in properties {
+                        assert!(property.get("description").is_some(), "{path}/{key} has no description");
+                        assert!(property.get("default").is_none_or(|default| !default.is_null()), "{path}/{key}");
+                    }
+                    assert_eq!(map.get("additionalProperties"), Some(&Value::Bool(false)), "{path}");
+                }
+                for (key, value) in map {
+                    walk(value, &format!("{path}/{key}"));
+                }
+            }
+            Value::Array(list) => list.iter().for_each(|value| walk(value, path)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let schema = schema();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["required"], serde_json::json!(["upstream", "merchants"]));
+    walk(&schema, "");
+    walk(&schema::of::<RawSandbox>(), "");
+}

@@ -1,0 +1,164 @@
+//! Method and path to operation.
+//!
+//! Paths are compared as received: no decoding, no normalisation, so that nothing reaches an
+//! operation by a detour. Refuses unknown paths and methods. Answers the upstream's token paths
+//! itself, so that an app which still logs in goes on working; the token it gets is worth nothing.
+//! Tells everything that passes on its way out which operation it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::call::{About, Inbound, Reply, Route, Routed, Source, Trace};
+use crate::clock::{SharedClock, compact};
+use crate::config::Upstream;
+use crate::dialect::{Dialect, OperationId};
+use crate::error::{Error, Failure};
+use crate::layers::next::Next;
+
+/// What dispatching needs.
+#[derive(Debug)]
+pub struct Dispatch {
+    /// The operations of the enabled generations, where they are configured to be.
+    routes: Vec<Arc<Route>>,
+    /// Token paths of the enabled generations.
+    logins: Vec<(Dialect, String)>,
+    /// Base paths, which tell the generation of a path that has no operation.
+    bases: Vec<(Dialect, String)>,
+    /// Longest time from here to the answer.
+    deadline: Duration,
+    clock: SharedClock,
+}
+
+impl Dispatch {
+    /// The routes of a configuration.
+    #[must_use]
+    pub fn new(upstream: &Upstream, clock: SharedClock) -> Self {
+        let (classic, snap) = (&upstream.classic, &upstream.snap);
+        let mut bases = Vec::new();
+        let mut logins = Vec::new();
+        for (dialect, enabled, base, login) in [
+            (Dialect::Classic, classic.enabled, &classic.base_path, &classic.token_path),
+            (Dialect::Snap, snap.enabled, &snap.base_path, &snap.token_path),
+        ] {
+            if enabled {
+                bases.push((dialect, base.clone()));
+                logins.push((dialect, login.clone()));
+            }
+        }
+        let routes = bases.iter().flat_map(|(dialect, base)| {
+            OperationId::ALL.into_iter().map(OperationId::operation).filter(move |operation| operation.dialect == *dialect).map(
+                move |operation| {
+                    let method = match operation.id {
+                        OperationId::SnapUpdate => snap.update_method.clone(),
+                        _ => operation.method.clone(),
+                    };
+                    Arc::new(Route { operation, method, path: format!("{base}{}", operation.path) })
+                },
+            )
+        });
+        let routes = routes.collect();
+        Self { routes, logins, bases, deadline: upstream.deadline, clock }
+    }
+
+    /// The configured routes, for `/routes` and for requests the gateway makes itself.
+    #[must_use]
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    fn find(&self, method: &Method, path: &str) -> Result<&Arc<Route>, Error> {
+        let mut here = self.routes.iter().filter(|route| route.path == path).peekable();
+        if here.peek().is_none() {
+            return Err(Error::UnknownRoute);
+        }
+        let methods: Vec<&Method> = here.clone().map(|route| &route.method).collect();
+        here.find(|route| route.method == *method).ok_or(Error::MethodNotAllowed(allowed(&methods)))
+    }
+
+    fn dialect_of(&self, path: &str) -> Dialect {
+        let under = |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let longest = self.bases.iter().filter(|(_, base)| under(base)).max_by_key(|(_, base)| base.len());
+        longest.map_or(Dialect::Snap, |(dialect, _)| *dialect)
+    }
+
+    /// A token in the generation's shape (`classic.md` section 2, `snap.md` section 2).
+    fn log_in(&self, dialect: Dialect) -> Reply {
+        let time = compact(self.clock.now());
+        let body = match dialect {
+            Dialect::Classic => json!({
+                "apiProductList": "[ayova]",
+                "organizationName": "ayova",
+                "developer.email": "",
+                "tokenType": "BearerToken",
+                "responseTime": time,
+                "clientId": "",
+                "accessToken": "ayovaPlaceholderTokenNoWorth",
+                "expiresIn": "3599",
+            }),
+            Dialect::Snap => json!({
+                "responseCode": "2007300",
+                "responseMessage": "Successful",
+                "tokenType": "BearerToken",
+                "responseTime": time,
+                "accessToken": "ayovaPlaceholderTokenOfNoWorth00",
+                "expiresIn": "3600",
+            }),
+        };
+        Reply {
+            status: StatusCode::OK,
+            headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]),
+            body: Bytes::from(body.to_string()),
+            source: Source::Gateway,
+            reason: None,
+            attached: Vec::new(),
+            learned: None,
+            trace: Trace::default(),
+            about: About { dialect, ..About::default() },
+        }
+    }
+}
+
+/// The `Allow` header of a path; the table has at most three methods on one.
+fn allowed(methods: &[&Method]) -> &'static str {
+    match methods {
+        [method] if *method == Method::PUT => "PUT",
+        [method] if *method == Method::POST => "POST",
+        _ => "GET, PATCH, POST",
+    }
+}
+
+/// The layer's step.
+pub async fn dispatch(
+    state: Arc<Dispatch>,
+    request: Request<Inbound>,
+    next: Next<Routed, Result<Reply, Failure>>,
+) -> Result<Reply, Failure> {
+    let path = request.uri().path();
+    if let Some((dialect, _)) = state.logins.iter().find(|(_, login)| login == path) {
+        if request.method() == Method::POST {
+            return Ok(state.log_in(*dialect));
+        }
+        let about = About { dialect: *dialect, ..About::default() };
+        return Err(Failure { about, ..Error::MethodNotAllowed("POST").into() });
+    }
+    let route = match state.find(request.method(), path) {
+        Ok(route) => Arc::clone(route),
+        Err(error) => {
+            let about = About { dialect: state.dialect_of(path), ..About::default() };
+            return Err(Failure { about, ..error.into() });
+        }
+    };
+    let operation = route.operation;
+    let routed = Routed { route, request, deadline: Instant::now() + state.deadline };
+    let (dialect, operation) = (operation.dialect, Some(operation));
+    match next.run(routed).await {
+        Ok(reply) => Ok(Reply { about: About { dialect, operation, ..reply.about }, ..reply }),
+        Err(failure) => Err(Failure { about: About { dialect, operation, ..failure.about }, ..failure }),
+    }
+}

@@ -1,0 +1,407 @@
+//! Refuses a merchant that asks too often or has too much under way.
+//!
+//! Stands after `identify`, since limits are per merchant, and before `collect`, so that a flood
+//! costs no bodies. The algorithm (GCRA) is governor's; the cell it keeps its state in is ours, so
+//! that an admission can be given back when nothing went upstream: joined calls, replays and
+//! refusals use no quota (contract section 9). Never waits.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference as _};
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{DirectStateStore, NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use crate::call::{Admission, Call, Held, Inbound, Reply, Trace};
+use crate::config::{self, Rate};
+use crate::dialect::OperationId;
+use crate::error::{Error, Failure};
+use crate::layers::next::Next;
+use crate::telemetry::metrics::Metrics;
+
+/// Everybody's allowances, shared by every connection.
+#[derive(Debug)]
+pub struct RateLimits {
+    by_merchant: HashMap<Arc<str>, Allowance>,
+    metrics: Arc<Metrics>,
+}
+
+/// One merchant's allowance.
+#[derive(Debug)]
+struct Allowance {
+    merchant: Arc<str>,
+    in_flight: Arc<InFlight>,
+    /// The merchant's own first, then those of single operations.
+    limits: Vec<Limit>,
+}
+
+struct Limit {
+    /// Name in `RateLimit-Policy`.
+    policy: &'static str,
+    /// Absent: every operation.
+    operation: Option<OperationId>,
+    rate: Rate,
+    cell: Cell,
+    limiter: RateLimiter<NotKeyed, Cell, TokioClock, StateInformationMiddleware>,
+}
+
+impl fmt::Debug for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Limit({}, {:?})", self.policy, self.rate)
+    }
+}
+
+/// What is left of a limit, for the response's headers and `/status`.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// Name in `RateLimit-Policy`.
+    pub policy: &'static str,
+    /// The limit.
+    pub rate: Rate,
+    /// Requests that would be admitted now.
+    pub remaining: u32,
+}
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+impl RateLimits {
+    /// Full allowances for these merchants.
+    #[must_use]
+    pub fn new(merchants: &[config::MerchantConfig], metrics: Arc<Metrics>) -> Self {
+        let by_merchant = merchants
+            .iter()
+            .map(|merchant| (Arc::clone(&merchant.name), Allowance::new(merchant, &metrics)))
+            .collect();
+        Self { by_merchant, metrics }
+    }
+
+    /// What every merchant with a limit has left, and what it has under way.
+    pub fn status(&self) -> impl Iterator<Item = (&Arc<str>, usize, Vec<Left>)> {
+        self.by_merchant.iter().map(|(name, allowance)| {
+            let left = allowance.limits.iter().map(Limit::left).collect();
+            (name, allowance.in_flight.now.load(Ordering::Relaxed), left)
+        })
+    }
+}
+
+impl Allowance {
+    fn new(merchant: &config::MerchantConfig, metrics: &Arc<Metrics>) -> Self {
+        let settings = merchant.rate_limit.as_ref();
+        let own = settings.map(|settings| Limit::new("merchant", None, settings.rate));
+        let of_operations = settings.into_iter().flat_map(|settings| {
+            settings.operations.iter().map(|(operation, rate)| Limit::new(operation.name(), Some(*operation), *rate))
+        });
+        Self {
+            merchant: Arc::clone(&merchant.name),
+            in_flight: Arc::new(InFlight {
+                merchant: Arc::clone(&merchant.name),
+                most: settings.map_or(usize::MAX, |settings| settings.in_flight),
+                now: AtomicUsize::new(0),
+                metrics: Arc::clone(metrics),
+            }),
+            limits: own.into_iter().chain(of_operations).collect(),
+        }
+    }
+
+    /// Admits one request or says which limit refused it; a refusal gives back what it had taken.
+    fn admit(&self, operation: OperationId) -> (Result<Admission, Error>, Vec<Left>) {
+        let mut held: Vec<Box<dyn Held>> = Vec::with_capacity(self.limits.len() + 1);
+        let applying = self.limits.iter().filter(|limit| limit.operation.is_none_or(|only| only == operation));
+        let left = |limits: &mut dyn Iterator<Item = &Limit>| limits.map(Limit::left).collect();
+        for limit in applying.clone() {
+            match limit.take() {
+                Ok(taken) => held.push(Box::new(taken)),
+                Err(wait) => {
+                    drop(Admission::holding(held));
+                    return (Err(Error::RateLimited(wait)), left(&mut applying.clone()));
+                }
+            }
+        }
+        match self.in_flight.enter() {
+            Some(slot) => held.push(Box::new(slot)),
+            None => {
+                drop(Admission::holding(held));
+                return (Err(Error::TooManyInFlight), left(&mut applying.clone()));
+            }
+        }
+        (Ok(Admission::holding(held)), left(&mut applying.clone()))
+    }
+}
+
+impl Limit {
+    fn new(policy: &'static str, operation: Option<OperationId>, rate: Rate) -> Self {
+        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
+        let cell = Cell(Arc::new(AtomicU64::new(0)));
+        let limiter = RateLimiter::new(quota, cell.clone(), TokioClock { origin: Instant::now() })
+            .with_middleware::<StateInformationMiddleware>();
+        Self { policy, operation, rate, cell, limiter }
+    }
+
+    fn interval(&self) -> u64 {
+        1_000_000_000 / u64::from(self.rate.per_second.get())
+    }
+
+    fn take(&self) -> Result<Taken, Duration> {
+        match self.limiter.check() {
+            Ok(_) => Ok(Taken { cell: self.cell.clone(), interval: self.interval() }),
+            Err(refused) => Err(refused.wait_time_from(self.limiter.clock().now())),
+        }
+    }
+
+    /// Counts down from the cell's theoretical arrival time without taking anything.
+    fn left(&self) -> Left {
+        let now = self.limiter.clock().now().duration_since(Nanos::from(0));
+        let ahead = self.cell.0.load(Ordering::Relaxed).saturating_sub(now.as_u64());
+        let used = ahead.div_ceil(self.interval().max(1));
+        let remaining = self.rate.burst.get().saturating_sub(u32::try_from(used).unwrap_or(u32::MAX));
+        Left { policy: self.policy, rate: self.rate, remaining }
+    }
+}
+
+/// What a request has taken from a limit.
+#[derive(Debug)]
+struct Taken {
+    cell: Cell,
+    interval: u64,
+}
+
+impl Held for Taken {
+    fn release(&self, spent: bool) {
+        if !spent {
+            self.cell.give_back(self.interval);
+        }
+    }
+}
+
+/// The theoretical arrival time, in nanoseconds since the limiter was made.
+#[derive(Clone, Debug)]
+struct Cell(Arc<AtomicU64>);
+
+impl Cell {
+    /// Admissions add one interval each, so taking one off undoes exactly one of them.
+    fn give_back(&self, interval: u64) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |time| Some(time.saturating_sub(interval)));
+    }
+}
+
+impl StateStore for Cell {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &Self::Key, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut previous = self.0.load(Ordering::Relaxed);
+        loop {
+            let (result, next) = decide((previous > 0).then(|| Nanos::from(previous)))?;
+            match self.0.compare_exchange_weak(previous, next.into(), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(result),
+                Err(changed) => previous = changed,
+            }
+        }
+    }
+}
+
+impl DirectStateStore for Cell {}
+
+/// Tokio's clock for governor, so that tests can pause it.
+#[derive(Clone, Debug)]
+struct TokioClock {
+    origin: Instant,
+}
+
+impl Clock for TokioClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.origin.elapsed())
+    }
+}
+
+/// Requests of one merchant that are under way.
+#[derive(Debug)]
+struct InFlight {
+    merchant: Arc<str>,
+    most: usize,
+    now: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Slot(Arc<InFlight>);
+
+impl InFlight {
+    fn enter(self: &Arc<Self>) -> Option<Slot> {
+        let enter = |now: usize| (now < self.most).then_some(now + 1);
+        self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).ok()?;
+        self.metrics.in_flight(&self.merchant, 1);
+        Some(Slot(Arc::clone(self)))
+    }
+}
+
+impl Held for Slot {
+    fn release(&self, _: bool) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.in_flight(&self.0.merchant, -1);
+    }
+}
+
+/// The layer's step.
+pub async fn rate_limit(
+    state: Arc<RateLimits>,
+    call: Call<Inbound>,
+    next: Next<Call<Inbound>, Result<Reply, Error>>,
+) -> Result<Reply, Failure> {
+    let operation = call.operation().id;
+    let Some(allowance) = state.by_merchant.get(&call.merchant.name) else { return Err(Error::UnknownMerchant.into()) };
+    let (admission, left) = allowance.admit(operation);
+    let admission = match admission {
+        Ok(admission) => Arc::new(admission),
+        Err(error) => {
+            state.metrics.rate_limited(&allowance.merchant, operation);
+            return Err(Failure { headers: headers(&left), ..error.into() });
+        }
+    };
+    let reply = next.run(Call { admission: Arc::clone(&admission), ..call }).await;
+    match reply {
+        Ok(mut reply) => {
+            reply.headers.extend(headers(&left));
+            Ok(reply)
+        }
+        Err(error) => {
+            let trace = Trace { attempts: admission.sent(), upstream_status: None };
+            Err(Failure { headers: headers(&left), trace, ..error.into() })
+        }
+    }
+}
+
+/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10): `q` and `r` in
+/// requests, `w` and `t` in seconds until a used-up limit is whole again.
+fn headers(left: &[Left]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if left.is_empty() {
+        return headers;
+    }
+    let list = |entry: &dyn Fn(&Left) -> String| left.iter().map(entry).collect::<Vec<_>>().join(", ");
+    let window = |requests: u32, rate: Rate| requests.div_ceil(rate.per_second.get());
+    let policy = list(&|Left { policy, rate, .. }| {
+        format!("\"{policy}\";q={};w={}", rate.burst, window(rate.burst.get(), *rate))
+    });
+    let limit = list(&|Left { policy, rate, remaining }| {
+        format!("\"{policy}\";r={remaining};t={}", window(rate.burst.get() - remaining, *rate))
+    });
+    for (name, value) in [(POLICY, policy), (LIMIT, limit)] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use prometheus_client::registry::Registry;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rate(per_second: u32, burst: u32) -> Rate {
+        Rate { per_second: NonZeroU32::new(per_second).unwrap(), burst: NonZeroU32::new(burst).unwrap() }
+    }
+
+    fn allowance(rate: Rate, in_flight: usize, operations: Vec<(OperationId, Rate)>) -> Allowance {
+        let metrics = Arc::new(Metrics::new(&mut Registry::default()));
+        let mut merchant = crate::config::sample_merchant();
+        merchant.rate_limit = Some(config::RateLimit { rate, in_flight, operations });
+        Allowance::new(&merchant, &metrics)
+    }
+
+    fn admit(allowance: &Allowance) -> Result<Admission, Error> {
+        allowance.admit(OperationId::SnapCreate).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_then_the_rate() {
+        let allowance = allowance(rate(10, 5), 64, vec![]);
+        let spend = || admit(&allowance).inspect(Admission::spend);
+        assert!((0..5).all(|_| spend().is_ok()));
+        let Err(Error::RateLimited(wait)) = spend() else { panic!() };
+        assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
+        tokio::time::advance(wait).await;
+        assert!(spend().is_ok());
+        assert!(spend().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_went_upstream_costs_nothing() {
+        let allowance = allowance(rate(1, 3), 64, vec![]);
+        for _ in 0..100 {
+            drop(admit(&allowance).unwrap());
+        }
+        assert_eq!(allowance.limits[0].left().remaining, 3);
+        admit(&allowance).unwrap().spend();
+        assert_eq!(allowance.limits[0].left().remaining, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operations_own_limit_refuses_without_using_the_merchants() {
+        let allowance = allowance(rate(100, 100), 64, vec![(OperationId::SnapCreate, rate(1, 1))]);
+        admit(&allowance).unwrap().spend();
+        assert!(matches!(admit(&allowance), Err(Error::RateLimited(_))));
+        assert_eq!(allowance.limits[0].left().remaining, 99);
+        assert!(allowance.admit(OperationId::SnapInquiry).0.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slots_are_freed_and_refusals_give_back() {
+        let allowance = allowance(rate(100, 100), 2, vec![]);
+        let (one, two) = (admit(&allowance).unwrap(), admit(&allowance).unwrap());
+        assert!(matches!(admit(&allowance), Err(Error::TooManyInFlight)));
+        assert_eq!(allowance.limits[0].left().remaining, 98);
+        one.spend();
+        drop(one);
+        assert!(admit(&allowance).is_ok());
+        drop(two);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_follow_the_draft() {
+        let allowance = allowance(rate(50, 100), 64, vec![(OperationId::SnapCreate, rate(10, 20))]);
+        let (_, left) = allowance.admit(OperationId::SnapCreate);
+        let headers = headers(&left);
+        assert_eq!(headers[POLICY], "\"merchant\";q=100;w=2, \"snap.create\";q=20;w=2");
+        assert_eq!(headers[LIMIT], "\"merchant\";r=100;t=0, \"snap.create\";r=20;t=0");
+    }
+
+    proptest! {
+        /// Never more than burst and rate allow in any run of takes, returns and pauses.
+        #[test]
+        fn the_rate_holds(steps in prop::collection::vec((0u64..400, any::<bool>()), 1..200)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let allowance = allowance(rate(10, 5), usize::MAX, vec![]);
+                let start = Instant::now();
+                let mut spent = 0u64;
+                for (pause, spend) in steps {
+                    tokio::time::advance(Duration::from_millis(pause)).await;
+                    if let Ok(admission) = admit(&allowance) && spend {
+                        admission.spend();
+                        spent += 1;
+                    }
+                    let allowed = 5 + start.elapsed().as_millis() as u64 / 100;
+                    assert!(spent <= allowed, "{spent} of {allowed}");
+                }
+            });
+        }
+    }
+}

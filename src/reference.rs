@@ -1,0 +1,325 @@
+//! Records of virtual accounts: what a create teaches, and what an update is given of it.
+//!
+//! Pure: reads answers and makes plans, touches neither store nor network. The newest create of a
+//! number wins and an update's own id never replaces the create's (contract section 5 rule 6,
+//! `snap.md` section 7).
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::dialect::amount::Amount;
+use crate::dialect::bank::{BNI, bank};
+use crate::dialect::number::{SnapNumber, classic_own_digits, without_blanks};
+use crate::dialect::{Attach, Dialect, Identity};
+use crate::document::{Document, Value};
+
+/// What is known of one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Whose; an account never serves another merchant.
+    pub merchant: Arc<str>,
+    /// The whole number as upstream writes it, blanks included.
+    pub number: String,
+    /// The client's own digits; empty where they cannot be told.
+    pub own_digits: String,
+    /// The bank's code, where it is known.
+    pub bank_code: Option<String>,
+    /// The amount of the last successful create or update.
+    pub amount: Option<Amount>,
+    /// When the create was sent: the newest wins.
+    pub created: Timestamp,
+    /// How upstream wants it named.
+    pub handle: Handle,
+}
+
+/// How upstream wants an account named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handle {
+    /// SNAP: the number and the create's reference.
+    Snap {
+        /// The padded prefix.
+        partner_service_id: String,
+        /// The merchant's key of the customer.
+        customer_no: String,
+        /// The create's.
+        trx_id: String,
+        /// The create's `referenceNo`.
+        reference_no: String,
+    },
+    /// Classic: ids that only the create's answer brings.
+    Classic {
+        /// `virtualAccountId`
+        account_id: String,
+        /// `customerId`
+        customer_id: String,
+        /// `A-Correlation-ID` of the whole flow.
+        correlation_id: String,
+    },
+}
+
+impl Account {
+    /// Which generation made it.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        match self.handle {
+            Handle::Snap { .. } => Dialect::Snap,
+            Handle::Classic { .. } => Dialect::Classic,
+        }
+    }
+
+    /// The number without blanks, the form it is kept under.
+    #[must_use]
+    pub fn digits(&self) -> &str {
+        without_blanks(&self.number)
+    }
+
+    /// What is to be attached; nothing where the record does not have it.
+    #[must_use]
+    pub fn value(&self, attach: Attach) -> Option<&str> {
+        let known = match (attach, &self.handle) {
+            (Attach::Reference, Handle::Snap { reference_no, .. }) => reference_no,
+            (Attach::TransactionId, Handle::Snap { trx_id, .. }) => trx_id,
+            (Attach::Identity(identity), handle) => return self.identity(identity, handle),
+            (Attach::Reference | Attach::TransactionId, Handle::Classic { .. }) | (Attach::Fresh, _) => return None,
+        };
+        Some(known.as_str()).filter(|text| !text.is_empty())
+    }
+
+    fn identity<'a>(&'a self, identity: Identity, handle: &'a Handle) -> Option<&'a str> {
+        let known = match (identity, handle) {
+            (Identity::PartnerServiceId, Handle::Snap { partner_service_id, .. }) => partner_service_id.as_str(),
+            (Identity::CustomerNo, Handle::Snap { customer_no, .. }) => customer_no,
+            (Identity::Number, Handle::Snap { .. }) => &self.number,
+            (Identity::Number, Handle::Classic { .. }) => &self.own_digits,
+            (Identity::AccountId, Handle::Classic { account_id, .. }) => account_id,
+            (Identity::CustomerId, Handle::Classic { customer_id, .. }) => customer_id,
+            (Identity::BankCode, _) => self.bank_code.as_deref()?,
+            (Identity::PartnerServiceId | Identity::CustomerNo, Handle::Classic { .. })
+            | (Identity::AccountId | Identity::CustomerId, Handle::Snap { .. }) => return None,
+        };
+        Some(known).filter(|text| !text.is_empty())
+    }
+
+    /// Whether this bank refuses the new amount (`classic.md` section 5: BNI never goes down).
+    #[must_use]
+    pub fn refuses_amount(&self, new: Amount) -> bool {
+        self.bank_code.as_deref() == Some(BNI) && self.amount.is_some_and(|previous| new < previous)
+    }
+}
+
+/// What an answer is read with.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// Whose.
+    pub merchant: &'a Arc<str>,
+    /// The request's body as the caller sent it; absent for a get.
+    pub request: Option<&'a Document>,
+    /// Upstream's answer.
+    pub answer: &'a Document,
+    /// The `X-EXTERNAL-ID` or `A-Correlation-ID` that was sent.
+    pub sent_id: &'a str,
+    /// The transaction's id that was sent.
+    pub transaction: &'a str,
+    /// When the request was sent.
+    pub sent_at: Timestamp,
+}
+
+/// The record of a create, from its successful answer; nothing where the answer names no account.
+#[must_use]
+pub fn learn_create(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
+    match dialect {
+        // The create's X-EXTERNAL-ID is its referenceNo by definition, should the answer leave it out.
+        Dialect::Snap => snap_account(lesson, || lesson.sent_id.to_owned()),
+        Dialect::Classic => classic_account(lesson),
+    }
+}
+
+/// The record of an account the gateway never saw, from an inquiry or get.
+///
+/// In an inquiry's answer `referenceNo` may be the inquiry's own id, which is no reference.
+#[must_use]
+pub fn learn_read(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
+    match dialect {
+        Dialect::Snap => snap_account(lesson, String::new),
+        Dialect::Classic => classic_account(lesson),
+    }
+    .filter(|account| account.value(Attach::Reference).is_some() || dialect == Dialect::Classic)
+}
+
+fn snap_account(lesson: &Lesson<'_>, otherwise: impl FnOnce() -> String) -> Option<Account> {
+    let root = lesson.answer.root();
+    let data = root.member("virtualAccountData")?;
+    let text = |name: &str| data.member(name).and_then(Value::as_str);
+    let sent = |path: &[&str]| lesson.request.and_then(|request| request.root().at(path)).and_then(Value::as_str);
+    let number = text("virtualAccountNo")?;
+    let parts = SnapNumber::parse(number);
+    let bank_code = data
+        .at(&["additionalInfo", "bankCode"])
+        .and_then(Value::as_str)
+        .or_else(|| sent(&["additionalInfo", "bankCode"]));
+    let amount = data
+        .at(&["totalAmount", "value"])
+        .and_then(Value::as_str)
+        .or_else(|| sent(&["totalAmount", "value"]))
+        .and_then(Amount::parse);
+    Some(Account {
+        merchant: Arc::clone(lesson.merchant),
+        number: number.to_owned(),
+        own_digits: parts.as_ref().map_or_else(String::new, |parts| parts.own_digits().to_owned()),
+        bank_code: bank_code.map(ToOwned::to_owned),
+        amount,
+        created: lesson.sent_at,
+        handle: Handle::Snap {
+            partner_service_id: text("partnerServiceId")
+                .map(ToOwned::to_owned)
+                .or_else(|| parts.map(|parts| parts.partner_service_id().to_owned()))?,
+            customer_no: text("customerNo").or_else(|| sent(&["customerNo"])).unwrap_or_default().to_owned(),
+            trx_id: text("trxId").or_else(|| sent(&["trxId"])).unwrap_or(lesson.transaction).to_owned(),
+            reference_no: reference_of(root, data, lesson).unwrap_or_else(otherwise),
+        },
+    })
+}
+
+/// The account's own reference: `originalReferenceNo` before `referenceNo`, in the data, at the top
+/// or in `additionalInfo` (`protocol/README.md` section 4, `snap.md` section 6).
+fn reference_of(root: Value<'_>, data: Value<'_>, lesson: &Lesson<'_>) -> Option<String> {
+    let places = [Some(data), Some(root), data.member("additionalInfo")];
+    let find = |name: &str| {
+        places.iter().flatten().find_map(|place| place.member(name)?.as_str()).filter(|text| !text.is_empty())
+    };
+    let inquired = lesson.request.is_none_or(|request| request.root().member("additionalInfo").is_none());
+    find("originalReferenceNo")
+        .or_else(|| find("referenceNo").filter(|found| !(inquired && *found == lesson.sent_id)))
+        .map(ToOwned::to_owned)
+}
+
+fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
+    let data = lesson.answer.root().member("virtualAccountData")?;
+    let text = |name: &str| data.member(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let sent = |path: &[&str]| lesson.request.and_then(|request| request.root().at(path)).and_then(Value::as_str);
+    let (account_id, number) = (text("virtualAccountId"), text("virtualAccountNumber"));
+    if account_id.is_empty() || number.is_empty() {
+        return None;
+    }
+    let bank_code = sent(&["bankCode"]);
+    let own_digits = sent(&["virtualAccountNumber"])
+        .filter(|own| !own.is_empty() && number.ends_with(own))
+        .or_else(|| classic_own_digits(bank(bank_code?)?, &number))
+        .unwrap_or_default()
+        .to_owned();
+    let amount = sent(&["totalAmount", "value"]).and_then(Amount::parse);
+    let correlation_id =
+        Some(text("correlationId")).filter(|id| !id.is_empty()).unwrap_or_else(|| lesson.sent_id.to_owned());
+    Some(Account {
+        merchant: Arc::clone(lesson.merchant),
+        number,
+        own_digits,
+        bank_code: bank_code.map(ToOwned::to_owned),
+        amount,
+        created: lesson.sent_at,
+        handle: Handle::Classic { account_id, customer_id: text("customerId"), correlation_id },
+    })
+}
+
+/// How a request names the account it is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountQuery {
+    /// The number in any of its forms, without blanks; empty where not given.
+    pub digits: String,
+    /// `virtualAccountId`; empty where not given.
+    pub account_id: String,
+}
+
+impl AccountQuery {
+    /// Whether it names anything at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.digits.is_empty() && self.account_id.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn exchange(file: &str, id: &str) -> (Document, Document) {
+        let vectors: serde_json::Value = serde_json::from_str(file).unwrap();
+        let case = vectors["cases"].as_array().unwrap().iter().find(|case| case["id"] == id).unwrap().clone();
+        let document = |value: &serde_json::Value| Document::parse(Bytes::from(value.to_string())).unwrap();
+        (document(&case["request"]["body"]), document(&case["response"]["body"]))
+    }
+
+    fn lesson<'a>(merchant: &'a Arc<str>, request: &'a Document, answer: &'a Document, sent_id: &'a str) -> Lesson<'a> {
+        let sent_at = Timestamp::UNIX_EPOCH;
+        Lesson { merchant, request: Some(request), answer, sent_id, transaction: "T", sent_at }
+    }
+
+    const SNAP: &str = include_str!("../tests/vectors/exchanges-snap.json");
+    const CLASSIC: &str = include_str!("../tests/vectors/exchanges-classic.json");
+
+    #[test]
+    fn a_create_teaches_its_reference() {
+        let merchant = Arc::from("sample");
+        let (request, answer) = exchange(SNAP, "snap-create-closed-single");
+        let account = learn_create(Dialect::Snap, &lesson(&merchant, &request, &answer, "E")).unwrap();
+        assert_eq!(account.value(Attach::Reference), Some("0f1e2d3c4b5a69788796a5b4c3d2e1f0"));
+        assert_eq!(account.value(Attach::Identity(Identity::PartnerServiceId)), Some("   14629"));
+        assert_eq!(account.value(Attach::Identity(Identity::CustomerNo)), Some("CUST000123"));
+        assert_eq!((account.digits(), account.own_digits.as_str()), ("1462912345678901", "12345678901"));
+        assert_eq!(account.amount, Amount::parse("150000.00"));
+        assert_eq!(account.bank_code.as_deref(), Some("014"));
+    }
+
+    #[test]
+    fn a_create_answer_without_a_reference_has_the_external_id() {
+        let merchant = Arc::from("sample");
+        let (request, _) = exchange(SNAP, "snap-create-closed-single");
+        let answer = r#"{"virtualAccountData":{"virtualAccountNo":"   1462912345678901"}}"#;
+        let answer = Document::parse(Bytes::from_static(answer.as_bytes())).unwrap();
+        let account = learn_create(Dialect::Snap, &lesson(&merchant, &request, &answer, "E")).unwrap();
+        assert_eq!(account.value(Attach::Reference), Some("E"));
+        assert_eq!(account.value(Attach::Identity(Identity::PartnerServiceId)), Some("   14629"));
+    }
+
+    #[test]
+    fn an_inquirys_own_id_is_no_reference() {
+        let merchant = Arc::from("sample");
+        let (request, answer) = exchange(SNAP, "snap-inquiry-active");
+        let own = "a1b2c3d4e5f60718293a4b5c6d7e8f90";
+        let account = learn_read(Dialect::Snap, &lesson(&merchant, &request, &answer, own)).unwrap();
+        assert_eq!(account.value(Attach::Reference), Some("0f1e2d3c4b5a69788796a5b4c3d2e1f0"));
+        let only_own =
+            format!(r#"{{"virtualAccountData":{{"virtualAccountNo":"   1462912345678901","referenceNo":"{own}"}}}}"#);
+        let only_own = Document::parse(Bytes::from(only_own)).unwrap();
+        assert_eq!(learn_read(Dialect::Snap, &lesson(&merchant, &request, &only_own, own)), None);
+        assert!(learn_read(Dialect::Snap, &lesson(&merchant, &request, &only_own, "other")).is_some());
+    }
+
+    #[test]
+    fn a_classic_create_teaches_its_ids() {
+        let merchant = Arc::from("sample");
+        let (request, answer) = exchange(CLASSIC, "cls-create-bni-dynamic-closed");
+        let account = learn_create(Dialect::Classic, &lesson(&merchant, &request, &answer, "C")).unwrap();
+        assert_eq!(account.value(Attach::Identity(Identity::AccountId)), Some("230411110614699649123IRGG6Q"));
+        assert_eq!(account.value(Attach::Identity(Identity::CustomerId)), Some("AYOAPP-559PAC23"));
+        assert_eq!(account.value(Attach::Identity(Identity::BankCode)), Some("009"));
+        assert_eq!(account.own_digits, "12345678");
+        let Handle::Classic { correlation_id, .. } = &account.handle else { panic!() };
+        assert_eq!(correlation_id, "qole43pi7iuylp083ddr5c6xgsuwog64");
+    }
+
+    #[test]
+    fn bni_never_goes_down() {
+        let merchant = Arc::from("sample");
+        let (request, answer) = exchange(CLASSIC, "cls-create-bni-dynamic-closed");
+        let mut account = learn_create(Dialect::Classic, &lesson(&merchant, &request, &answer, "C")).unwrap();
+        let amount = |text| Amount::parse(text).unwrap();
+        assert!(account.refuses_amount(amount("2649999.99")));
+        assert!(!account.refuses_amount(amount("2650000.00")));
+        account.bank_code = Some("002".to_owned());
+        assert!(!account.refuses_amount(amount("1.00")));
+    }
+}

@@ -1,0 +1,324 @@
+//! The store that ends with the process: moka caches, bounded in bytes.
+//!
+//! Promises that memory stays within the two configured bounds; the price is that what does not fit
+//! is forgotten, the least used first. Time of day decides what has expired, moka's own clock only
+//! when memory is given back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+use jiff::{SignedDuration, Timestamp};
+use moka::Expiry;
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+
+use super::{Begun, End, Intent, Known, SentIds, Store, StoreError, StoredAnswer};
+use crate::dialect::{Dialect, OperationId};
+use crate::document::Meaning;
+use crate::reference::{Account, AccountQuery, Handle};
+
+/// Bytes an entry costs besides its texts: keys, counters and moka's own nodes.
+const ENTRY_OVERHEAD: usize = 512;
+
+/// Accounts that may share own digits before looking them up by these is given up.
+const NAMESAKES_MAX: usize = 8;
+
+/// Memory for intents and accounts.
+pub struct MemoryStore {
+    by_id: Cache<String, Arc<Entry>>,
+    /// Creates only, by their transaction.
+    by_transaction: Cache<String, Arc<Entry>>,
+    accounts: Cache<String, Arc<Account>>,
+    /// Whole numbers by own digits.
+    by_own_digits: Cache<String, Arc<[String]>>,
+    /// Whole numbers by `virtualAccountId`.
+    by_account_id: Cache<String, Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    merchant: Arc<str>,
+    operation: OperationId,
+    meaning: Meaning,
+    sent: SentIds,
+    /// Absent: in doubt, also while it is under way.
+    answer: Option<Arc<StoredAnswer>>,
+    expires: Timestamp,
+    transaction_expires: Timestamp,
+    retention: Duration,
+    transaction_retention: Duration,
+}
+
+struct ByRetention;
+struct ByTransactionRetention;
+
+impl Expiry<String, Arc<Entry>> for ByRetention {
+    fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
+        Some(entry.retention)
+    }
+}
+
+impl Expiry<String, Arc<Entry>> for ByTransactionRetention {
+    fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
+        Some(entry.transaction_retention)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("answers", &self.by_id.entry_count())
+            .field("accounts", &self.accounts.entry_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store; `answers_bytes` and `accounts_bytes` bound what it keeps.
+    #[must_use]
+    pub fn new(answers_bytes: u64, accounts_bytes: u64) -> Self {
+        let answers = || Cache::builder().max_capacity(answers_bytes / 2).weigher(weigh_entry);
+        let index = accounts_bytes / 4;
+        Self {
+            by_id: answers().expire_after(ByRetention).build(),
+            by_transaction: answers().expire_after(ByTransactionRetention).build(),
+            accounts: Cache::builder().max_capacity(accounts_bytes / 2).weigher(weigh_account).build(),
+            by_own_digits: Cache::builder()
+                .max_capacity(index)
+                .weigher(|key: &String, numbers: &Arc<[String]>| weight(key.len() + numbers.len() * 48))
+                .build(),
+            by_account_id: Cache::builder()
+                .max_capacity(index)
+                .weigher(|key: &String, number: &Arc<str>| weight(key.len() + number.len()))
+                .build(),
+        }
+    }
+
+    /// Lets moka finish what it does in the background; for tests, which measure.
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        self.by_id.run_pending_tasks();
+        self.by_transaction.run_pending_tasks();
+        self.accounts.run_pending_tasks();
+        self.by_own_digits.run_pending_tasks();
+        self.by_account_id.run_pending_tasks();
+    }
+
+    /// Bytes that count against the bounds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.by_id.weighted_size()
+            + self.by_transaction.weighted_size()
+            + self.accounts.weighted_size()
+            + self.by_own_digits.weighted_size()
+            + self.by_account_id.weighted_size()
+    }
+
+    fn look_up(&self, intent: &Intent, now: Timestamp) -> Begun {
+        let by_id = self.by_id.get(&id_key(intent)).filter(|entry| now < entry.expires);
+        let by_transaction = || {
+            let key = transaction_key(intent)?;
+            self.by_transaction.get(&key).filter(|entry| now < entry.transaction_expires)
+        };
+        let Some(entry) = by_id.or_else(by_transaction) else { return Begun::Fresh };
+        if entry.meaning != intent.meaning || entry.operation != intent.operation {
+            return Begun::Conflict;
+        }
+        entry
+            .answer
+            .as_ref()
+            .map_or_else(|| Begun::InDoubt(entry.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
+    }
+
+    fn write(&self, intent: &Intent, answer: Option<Arc<StoredAnswer>>, now: Timestamp) {
+        let entry = Arc::new(Entry {
+            merchant: Arc::clone(&intent.merchant),
+            operation: intent.operation,
+            meaning: intent.meaning,
+            sent: intent.sent.clone(),
+            answer,
+            expires: after(now, intent.retention),
+            transaction_expires: after(now, intent.transaction_retention),
+            retention: intent.retention,
+            transaction_retention: intent.transaction_retention,
+        });
+        self.by_id.insert(id_key(intent), Arc::clone(&entry));
+        if let Some(key) = transaction_key(intent) {
+            self.by_transaction.insert(key, entry);
+        }
+    }
+
+    fn forget(&self, intent: &Intent) {
+        self.by_id.invalidate(&id_key(intent));
+        if let Some(key) = transaction_key(intent) {
+            self.by_transaction.invalidate(&key);
+        }
+    }
+
+    fn keep(&self, account: Arc<Account>) {
+        let dialect = account.dialect();
+        let key = account_key(&account.merchant, dialect, account.digits());
+        let newer = Arc::clone(&account);
+        self.accounts.entry(key).and_compute_with(|known| match known {
+            Some(known) if known.value().created > newer.created => Op::Nop,
+            _ => Op::Put(newer),
+        });
+        if !account.own_digits.is_empty() {
+            self.index_own_digits(&account, dialect);
+        }
+        if let Handle::Classic { account_id, .. } = &account.handle {
+            let key = account_key(&account.merchant, dialect, account_id);
+            self.by_account_id.insert(key, account.digits().into());
+        }
+    }
+
+    fn index_own_digits(&self, account: &Account, dialect: Dialect) {
+        let key = account_key(&account.merchant, dialect, &account.own_digits);
+        self.by_own_digits.entry(key).and_compute_with(|known| {
+            let known = known.map(moka::Entry::into_value);
+            let numbers = known.as_deref().unwrap_or_default();
+            if numbers.iter().any(|number| number == account.digits()) || numbers.len() >= NAMESAKES_MAX {
+                return Op::Nop;
+            }
+            Op::Put(numbers.iter().cloned().chain([account.digits().to_owned()]).collect())
+        });
+    }
+
+    fn find(&self, merchant: &str, dialect: Dialect, query: &AccountQuery) -> Option<Arc<Account>> {
+        let whole = |digits: &str| self.accounts.get(&account_key(merchant, dialect, digits));
+        if !query.account_id.is_empty() {
+            let number = self.by_account_id.get(&account_key(merchant, dialect, &query.account_id))?;
+            let account = whole(&number)?;
+            // A newer life of the number has another id; the old id then finds nothing.
+            let current =
+                matches!(&account.handle, Handle::Classic { account_id, .. } if *account_id == query.account_id);
+            return current.then_some(account);
+        }
+        whole(&query.digits).or_else(|| {
+            let numbers = self.by_own_digits.get(&account_key(merchant, dialect, &query.digits))?;
+            match &*numbers {
+                [only] => whole(only),
+                _ => None,
+            }
+        })
+    }
+}
+
+impl Store for MemoryStore {
+    fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>> {
+        let begun = self.look_up(intent, now);
+        if matches!(begun, Begun::Fresh) {
+            self.write(intent, None, now);
+        }
+        ready(Ok(begun)).boxed()
+    }
+
+    fn finish<'a>(
+        &'a self,
+        intent: &'a Intent,
+        end: End,
+        learned: Option<Arc<Account>>,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        match end {
+            End::Answered(answer) => self.write(intent, Some(answer), now),
+            End::InDoubt => self.write(intent, None, now),
+            End::Released => self.forget(intent),
+        }
+        if let Some(account) = learned {
+            self.keep(account);
+        }
+        ready(Ok(())).boxed()
+    }
+
+    fn remember(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.keep(account);
+        ready(Ok(())).boxed()
+    }
+
+    fn account<'a>(
+        &'a self,
+        merchant: &'a str,
+        dialect: Dialect,
+        query: &'a AccountQuery,
+    ) -> BoxFuture<'a, Result<Option<Arc<Account>>, StoreError>> {
+        ready(Ok(self.find(merchant, dialect, query))).boxed()
+    }
+
+    fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>> {
+        let found = self
+            .accounts
+            .iter()
+            .map(|(_, account)| account)
+            .filter(|account| account.digits() == number || account.own_digits == number)
+            .collect();
+        ready(Ok(found)).boxed()
+    }
+
+    fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>> {
+        let wanted = |key: &str| key.rsplit('\n').next() == Some(id);
+        let by_id = self.by_id.iter().filter(|(key, entry)| wanted(key) && now < entry.expires);
+        let by_transaction =
+            self.by_transaction.iter().filter(|(key, entry)| wanted(key) && now < entry.transaction_expires);
+        let found = by_id
+            .map(|(_, entry)| (entry.expires, entry))
+            .chain(by_transaction.map(|(_, entry)| (entry.transaction_expires, entry)))
+            .map(|(expires, entry)| Known {
+                merchant: Arc::clone(&entry.merchant),
+                operation: entry.operation,
+                state: if entry.answer.is_some() { "answered" } else { "in_doubt" },
+                status: entry.answer.as_ref().map(|answer| answer.status.as_u16()),
+                expires,
+            })
+            .collect();
+        ready(Ok(found)).boxed()
+    }
+
+    fn problem(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Ids of the two generations are different things; so are those of classic updates and creates,
+/// which apps reuse.
+fn id_key(intent: &Intent) -> String {
+    let space = match intent.operation {
+        OperationId::SnapCreate | OperationId::SnapUpdate | OperationId::SnapInquiry => "snap",
+        OperationId::ClassicCreate | OperationId::ClassicGet => "classic",
+        OperationId::ClassicUpdate => "classic.update",
+    };
+    format!("{}\n{space}\n{}", intent.merchant, intent.id)
+}
+
+fn transaction_key(intent: &Intent) -> Option<String> {
+    let transaction = intent.transaction.as_ref()?;
+    Some(format!("{}\n{}\n{transaction}", intent.merchant, intent.operation))
+}
+
+fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {
+    format!("{merchant}\n{}\n{handle}", dialect.name())
+}
+
+fn after(now: Timestamp, duration: Duration) -> Timestamp {
+    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    now.checked_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
+    let answer = entry.answer.as_ref().map_or(0, |answer| {
+        let headers: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+        answer.body.len() + headers
+    });
+    weight(key.len() + answer)
+}
+
+fn weigh_account(key: &String, account: &Arc<Account>) -> u32 {
+    weight(key.len() + account.number.len() * 2 + 256)
+}
+
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+}

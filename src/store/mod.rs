@@ -1,0 +1,152 @@
+//! What is asked of a store, in the words of the job.
+//!
+//! A store remembers intents (a create or update that was begun), their ends, and accounts. It
+//! decides nothing: how long things live and what an answer means come from the caller. Every
+//! backend passes the same suite. Joining a request in flight is not a store's affair, since
+//! flights end with the process.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+
+use crate::dialect::{Dialect, OperationId};
+use crate::document::Meaning;
+use crate::reference::{Account, AccountQuery};
+
+pub mod memory;
+#[cfg(test)]
+mod suite;
+
+/// A create or update about to be sent.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// Whose: ids of two merchants never meet.
+    pub merchant: Arc<str>,
+    /// Which operation.
+    pub operation: OperationId,
+    /// What identifies it.
+    pub id: String,
+    /// Of a create: the transaction it is also known by.
+    pub transaction: Option<String>,
+    /// What it says.
+    pub meaning: Meaning,
+    /// The ids that are sent, kept so that a repetition sends the same.
+    pub sent: SentIds,
+    /// How long its end is kept by id.
+    pub retention: Duration,
+    /// How long it is known by its transaction.
+    pub transaction_retention: Duration,
+}
+
+/// The ids a request is sent under.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SentIds {
+    /// `X-EXTERNAL-ID` or `A-Correlation-ID`.
+    pub header: Option<String>,
+    /// `trxId` or `transactionId`.
+    pub transaction: Option<String>,
+}
+
+/// What a store knows of an intent.
+#[derive(Clone, Debug)]
+pub enum Begun {
+    /// Nothing: it is recorded now and may be sent.
+    Fresh,
+    /// It has its answer.
+    Answered(Arc<StoredAnswer>),
+    /// It was sent and nobody knows what became of it; it may be sent again under these ids.
+    InDoubt(SentIds),
+    /// The id or transaction belongs to a request that says something else.
+    Conflict,
+}
+
+/// An answer as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// Upstream's.
+    pub status: StatusCode,
+    /// Upstream's, without those of one connection.
+    pub headers: HeaderMap,
+    /// Upstream's, byte for byte.
+    pub body: Bytes,
+    /// Members and headers that were attached or replaced.
+    pub attached: Vec<&'static str>,
+}
+
+/// How an intent ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// With an answer that stands.
+    Answered(Arc<StoredAnswer>),
+    /// Nobody knows.
+    InDoubt,
+    /// It never left, or was refused in a way that may change: as if it had not been.
+    Released,
+}
+
+/// A store cannot do its work.
+#[derive(Clone, Debug)]
+pub struct StoreError(pub String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// An id as an operator asks for it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Whose.
+    pub merchant: Arc<str>,
+    /// Which operation.
+    pub operation: OperationId,
+    /// `answered` or `in_doubt`.
+    pub state: &'static str,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// When it is forgotten.
+    pub expires: Timestamp,
+}
+
+/// Remembers intents and accounts.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Records the intent, or says what is known of it.
+    fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>>;
+
+    /// Records an end and, in the same step, what the answer taught.
+    fn finish<'a>(
+        &'a self,
+        intent: &'a Intent,
+        end: End,
+        learned: Option<Arc<Account>>,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Records an account; an older create never replaces a newer one.
+    fn remember(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The account a request is about; nothing where it is unknown or several fit.
+    fn account<'a>(
+        &'a self,
+        merchant: &'a str,
+        dialect: Dialect,
+        query: &'a AccountQuery,
+    ) -> BoxFuture<'a, Result<Option<Arc<Account>>, StoreError>>;
+
+    /// Every account with that number (any form) of any merchant, for operators.
+    fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>>;
+
+    /// What is known under an id or transaction of any merchant, for operators.
+    fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>>;
+
+    /// Why it cannot work, if it cannot.
+    fn problem(&self) -> Option<String>;
+}

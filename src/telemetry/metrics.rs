@@ -1,0 +1,263 @@
+//! Every metric, named once (contract section 6), against a registry that is passed in.
+//!
+//! Labels come from closed sets: merchants by configured name, operations, statuses, reasons. A test
+//! has a registry of its own.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::call::Seen;
+use crate::dialect::{Dialect, OperationId};
+
+/// Upper bounds in seconds: a replay takes microseconds, a bank may take ten seconds.
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: Family<Request, Counter>,
+    request_duration: Family<Duration, Histogram>,
+    attempts: Family<Attempt, Counter>,
+    upstream_duration: Family<Operation, Histogram>,
+    in_flight: Family<Merchant, Gauge>,
+    rate_limited: Family<MerchantOperation, Counter>,
+    idempotency: Family<OperationResult, Counter>,
+    reference: Family<OperationResult, Counter>,
+    token_refreshes: Family<TokenResult, Counter>,
+    token_seconds_left: Family<MerchantDialect, Seconds>,
+    unknown_outcomes: Family<Operation, Gauge>,
+    clock_skew: Seconds,
+    config_reloads: Family<ResultOnly, Counter>,
+}
+
+/// A label value without an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Word(&'static str);
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelValue::encode(&self.0, encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    merchant: String,
+    operation: Word,
+    status: u16,
+    source: Word,
+    reason: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Duration {
+    operation: Word,
+    source: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Attempt {
+    operation: Word,
+    outcome: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Merchant {
+    merchant: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MerchantOperation {
+    merchant: String,
+    operation: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MerchantDialect {
+    merchant: String,
+    dialect: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationResult {
+    operation: Word,
+    result: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenResult {
+    merchant: String,
+    dialect: Word,
+    result: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultOnly {
+    result: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Version {
+    version: Word,
+}
+
+/// How a create or update fared with its ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognition {
+    /// Seen for the first time.
+    New,
+    /// Joined one under way.
+    Joined,
+    /// Got a stored answer.
+    Replayed,
+    /// Its id belongs to another request.
+    Conflict,
+    /// Waited too long for the one under way.
+    InProgress,
+}
+
+/// Where an account's members came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferenceSource {
+    /// The record.
+    Store,
+    /// Asked of upstream.
+    Inquiry,
+    /// The caller, there being no record or the caller being believed.
+    Caller,
+    /// Nowhere.
+    Missing,
+}
+
+impl Metrics {
+    /// Registers everything under its contract name.
+    #[must_use]
+    pub fn new(registry: &mut Registry) -> Self {
+        let histogram = || Histogram::new(BUCKETS);
+        let metrics = Self {
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(histogram),
+            attempts: Family::default(),
+            upstream_duration: Family::new_with_constructor(histogram),
+            in_flight: Family::default(),
+            rate_limited: Family::default(),
+            idempotency: Family::default(),
+            reference: Family::default(),
+            token_refreshes: Family::default(),
+            token_seconds_left: Family::default(),
+            unknown_outcomes: Family::default(),
+            clock_skew: Seconds::default(),
+            config_reloads: Family::default(),
+        };
+        metrics.register(registry.sub_registry_with_prefix("ayova"));
+        metrics
+    }
+
+    /// The encoder appends `_total` to counters and nothing to the others.
+    fn register(&self, registry: &mut Registry) {
+        registry.register("requests", "Requests answered", self.requests.clone());
+        registry.register("request_duration_seconds", "From the request's head to its answer", self.request_duration.clone());
+        registry.register("upstream_attempts", "Tries upstream by outcome", self.attempts.clone());
+        registry.register("upstream_duration_seconds", "One try upstream", self.upstream_duration.clone());
+        registry.register("in_flight", "Requests under way", self.in_flight.clone());
+        registry.register("rate_limited", "Requests refused for the merchant's limit", self.rate_limited.clone());
+        registry.register("idempotency", "How creates and updates fared with their ids", self.idempotency.clone());
+        registry.register("reference", "Where an account's members came from", self.reference.clone());
+        registry.register("token_refreshes", "Token calls by result", self.token_refreshes.clone());
+        registry.register("token_seconds_left", "Time a token is still good for", self.token_seconds_left.clone());
+        registry.register("unknown_outcomes", "Creates and updates nobody knows the outcome of", self.unknown_outcomes.clone());
+        registry.register("clock_skew_seconds", "Upstream's clock less ours", self.clock_skew.clone());
+        registry.register("config_reloads", "Reloads of the configuration by result", self.config_reloads.clone());
+        let build: Family<Version, Gauge> = Family::default();
+        build.get_or_create(&Version { version: Word(env!("CARGO_PKG_VERSION")) }).set(1);
+        registry.register("build_info", "The running version", build);
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, seen: &Seen, status: u16, seconds: f64) {
+        let operation = Word(seen.about.operation.map_or("none", |operation| operation.id.name()));
+        let source = Word(seen.source.name());
+        let merchant = seen.about.merchant.as_ref().map_or("none", |merchant| &merchant.name).to_owned();
+        let reason = Word(seen.reason.map_or("none", crate::error::Reason::code));
+        self.requests.get_or_create(&Request { merchant, operation, status, source, reason }).inc();
+        self.request_duration.get_or_create(&Duration { operation, source }).observe(seconds);
+    }
+
+    /// One try upstream ended.
+    pub fn attempted(&self, operation: OperationId, outcome: &'static str, seconds: f64) {
+        let operation = Word(operation.name());
+        self.attempts.get_or_create(&Attempt { operation, outcome: Word(outcome) }).inc();
+        self.upstream_duration.get_or_create(&Operation { operation }).observe(seconds);
+    }
+
+    /// A merchant's request is under way, or is no longer.
+    pub fn in_flight(&self, merchant: &str, change: i64) {
+        self.in_flight.get_or_create(&Merchant { merchant: merchant.to_owned() }).inc_by(change);
+    }
+
+    /// A merchant was refused for its limit.
+    pub fn rate_limited(&self, merchant: &str, operation: OperationId) {
+        let labels = MerchantOperation { merchant: merchant.to_owned(), operation: Word(operation.name()) };
+        self.rate_limited.get_or_create(&labels).inc();
+    }
+
+    /// A create or update was held against what is known.
+    pub fn recognised(&self, operation: OperationId, recognition: Recognition) {
+        let result = match recognition {
+            Recognition::New => "new",
+            Recognition::Joined => "joined",
+            Recognition::Replayed => "replayed",
+            Recognition::Conflict => "conflict",
+            Recognition::InProgress => "in_progress",
+        };
+        self.idempotency.get_or_create(&OperationResult { operation: Word(operation.name()), result: Word(result) }).inc();
+    }
+
+    /// An account was looked up.
+    pub fn referenced(&self, operation: OperationId, source: ReferenceSource) {
+        let result = match source {
+            ReferenceSource::Store => "store",
+            ReferenceSource::Inquiry => "inquiry",
+            ReferenceSource::Caller => "caller",
+            ReferenceSource::Missing => "missing",
+        };
+        self.reference.get_or_create(&OperationResult { operation: Word(operation.name()), result: Word(result) }).inc();
+    }
+
+    /// A token call ended.
+    pub fn token_refreshed(&self, merchant: &str, dialect: Dialect, success: bool) {
+        let result = Word(if success { "success" } else { "failure" });
+        let labels = TokenResult { merchant: merchant.to_owned(), dialect: Word(dialect.name()), result };
+        self.token_refreshes.get_or_create(&labels).inc();
+    }
+
+    /// What a token is still good for; read when scraped.
+    pub fn token_seconds_left(&self, merchant: &str, dialect: Dialect, seconds: f64) {
+        let labels = MerchantDialect { merchant: merchant.to_owned(), dialect: Word(dialect.name()) };
+        self.token_seconds_left.get_or_create(&labels).set(seconds);
+    }
+
+    /// A create or update fell into doubt, or out of it.
+    pub fn in_doubt(&self, operation: OperationId, change: i64) {
+        self.unknown_outcomes.get_or_create(&Operation { operation: Word(operation.name()) }).inc_by(change);
+    }
+
+    /// Upstream's clock was seen.
+    pub fn clock_skew(&self, seconds: f64) {
+        self.clock_skew.set(seconds);
+    }
+}

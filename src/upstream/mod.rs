@@ -1,0 +1,11 @@
+//! Ayoconnect as seen from here: one try, its outcome, tokens, and whether it is worth trying.
+
+pub mod breaker;
+pub mod client;
+pub mod outcome;
+pub mod token;
+
+pub use breaker::{Breaker, Breakers, Class};
+pub use client::{HyperTransport, Transport, TransportError};
+pub use outcome::{Answer, NotSent, Outcome, Unknown};
+pub use token::{Token, Tokens};

@@ -1,0 +1,223 @@
+//! What became of one try: answered, never sent, or nobody knows.
+//!
+//! The three are kept apart because they allow different things: only what never left may be sent
+//! again without a thought (`errors.md` sections 1 and 4). Decides nothing about repeating.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::dialect::code::{Category, ResponseCode};
+use crate::dialect::{Dialect, Operation, OperationKind};
+use crate::document::{Document, Kind, Value};
+
+/// What became of one try.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Upstream answered, and the answer says what happened.
+    Answered(Answer),
+    /// The request provably never reached upstream.
+    NotSent(NotSent),
+    /// It may have happened.
+    Unknown(Unknown),
+}
+
+/// Why a request never left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// No connection could be had.
+    Connect,
+    /// No token could be had.
+    NoToken,
+    /// The breaker is open.
+    BreakerOpen,
+    /// The deadline was over before.
+    Deadline,
+    /// It could not be built or signed.
+    Defect,
+}
+
+/// Why nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// No answer in time.
+    Timeout,
+    /// The connection broke after the first byte may have left.
+    Broken,
+    /// A 5xx that does not say that nothing happened.
+    ServerError(u16),
+    /// A success whose body is empty, cut off or no JSON object, or an answer over the size bound.
+    BadAnswer,
+}
+
+impl Outcome {
+    /// Value of the metric's `outcome` label.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Answered(_) => "answered",
+            Self::NotSent(_) => "not_sent",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// Upstream's answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Without those of one connection.
+    pub headers: HeaderMap,
+    /// Byte for byte.
+    pub body: Bytes,
+    /// The body where it is a JSON object.
+    pub document: Option<Document>,
+}
+
+impl Answer {
+    /// Reads the body once.
+    #[must_use]
+    pub fn new(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Self {
+        HOP_BY_HOP.iter().for_each(|name| {
+            headers.remove(*name);
+        });
+        let document = Document::parse(body.clone()).ok().filter(|document| document.root().kind() == Kind::Object);
+        Self { status, headers, body, document }
+    }
+
+    /// SNAP's response code, whether written as a text or a number.
+    #[must_use]
+    pub fn code(&self) -> Option<ResponseCode> {
+        let value = self.document.as_ref()?.root().member("responseCode")?;
+        match value.as_str() {
+            Some(text) => ResponseCode::parse(text),
+            None => ResponseCode::parse(&value.as_integer()?.to_string()),
+        }
+    }
+
+    /// Whether the token is to blame (contract section 5 rule 1).
+    #[must_use]
+    pub fn blames_token(&self, dialect: Dialect) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+            && match dialect {
+                Dialect::Classic => true,
+                Dialect::Snap => self.code().is_some_and(|code| code.category() == Category::AuthToken),
+            }
+    }
+
+    /// Whether the answer stands, so that it is kept for repetitions (contract section 5 rule 4).
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        match self.status.as_u16() {
+            200..=299 => true,
+            401 | 408 | 429 => false,
+            400..=499 => true,
+            _ => false,
+        }
+    }
+}
+
+/// Headers of one connection, which are never passed on (RFC 9110 section 7.6.1).
+pub const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What an answer means for this operation.
+#[must_use]
+pub fn classify(operation: &Operation, answer: Answer) -> Outcome {
+    if operation.kind == OperationKind::Read {
+        return Outcome::Answered(answer);
+    }
+    let status = answer.status.as_u16();
+    if answer.status.is_success() && answer.document.is_none() {
+        Outcome::Unknown(Unknown::BadAnswer)
+    } else if answer.status.is_server_error() && !refuses(operation.dialect, &answer) {
+        Outcome::Unknown(Unknown::ServerError(status))
+    } else {
+        Outcome::Answered(answer)
+    }
+}
+
+/// Whether a server error is really a refusal: classic answers 503 with `errors[]` to nearly
+/// everything, except where a code says that nobody knows (`errors.md` section 1).
+fn refuses(dialect: Dialect, answer: &Answer) -> bool {
+    let Some(document) = answer.document.as_ref().filter(|_| dialect == Dialect::Classic) else { return false };
+    let Some(errors) = document.root().member("errors") else { return false };
+    let mut codes = errors.elements().map(|error| error.member("code").and_then(Value::as_str)).peekable();
+    answer.status == StatusCode::SERVICE_UNAVAILABLE
+        && codes.peek().is_some()
+        && codes.all(|code| !code.is_some_and(|code| DOUBTFUL.contains(&code)))
+}
+
+/// Classic codes after which the operation may have happened: bank timeout, internal error.
+const DOUBTFUL: [&str; 2] = ["0025", "0201"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::OperationId;
+
+    fn outcome(operation: OperationId, status: u16, body: &'static str) -> String {
+        let status = StatusCode::from_u16(status).unwrap();
+        let answer = Answer::new(status, HeaderMap::new(), Bytes::from_static(body.as_bytes()));
+        match classify(operation.operation(), answer) {
+            Outcome::Unknown(why) => format!("{why:?}"),
+            other => other.label().to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_success_that_says_nothing_is_no_success() {
+        for operation in [OperationId::SnapCreate, OperationId::ClassicUpdate] {
+            assert_eq!(outcome(operation, 200, "{}"), "answered");
+            for body in ["", "{\"a\":", "<html>", "[]", "null"] {
+                assert_eq!(outcome(operation, 200, body), "BadAnswer", "{body}");
+            }
+        }
+        assert_eq!(outcome(OperationId::SnapInquiry, 200, ""), "answered");
+    }
+
+    #[test]
+    fn a_classic_503_with_errors_is_a_refusal() {
+        let create = OperationId::ClassicCreate;
+        assert_eq!(outcome(create, 503, r#"{"errors":[{"code":"0505"}]}"#), "answered");
+        assert_eq!(outcome(create, 503, r#"{"errors":[{"code":"0924"}]}"#), "answered");
+        for body in [r#"{"errors":[{"code":"0025"}]}"#, r#"{"errors":[{"code":"0505"},{"code":"0201"}]}"#, r#"{"errors":[]}"#, "{}", ""] {
+            assert_eq!(outcome(create, 503, body), "ServerError(503)", "{body}");
+        }
+        assert_eq!(outcome(create, 502, r#"{"errors":[{"code":"0505"}]}"#), "ServerError(502)");
+        assert_eq!(outcome(OperationId::SnapCreate, 503, r#"{"errors":[{"code":"0505"}]}"#), "ServerError(503)");
+        assert_eq!(outcome(OperationId::SnapUpdate, 504, r#"{"responseCode":"5042800"}"#), "ServerError(504)");
+    }
+
+    #[test]
+    fn the_token_is_to_blame_only_where_upstream_says_so() {
+        let answer = |status: u16, body: &'static str| {
+            Answer::new(StatusCode::from_u16(status).unwrap(), HeaderMap::new(), Bytes::from_static(body.as_bytes()))
+        };
+        assert!(answer(401, r#"{"responseCode":"4013001"}"#).blames_token(Dialect::Snap));
+        assert!(answer(401, r#"{"responseCode":4012703}"#).blames_token(Dialect::Snap));
+        assert!(!answer(401, r#"{"responseCode":"4013000"}"#).blames_token(Dialect::Snap));
+        assert!(!answer(401, "").blames_token(Dialect::Snap));
+        assert!(answer(401, "").blames_token(Dialect::Classic));
+        assert!(!answer(403, "").blames_token(Dialect::Classic));
+    }
+
+    #[test]
+    fn headers_of_the_connection_stay_behind() {
+        let mut headers = HeaderMap::new();
+        for name in ["Connection", "Transfer-Encoding", "Content-Length", "Content-Type", "X-TIMESTAMP"] {
+            headers.insert(http::HeaderName::try_from(name).unwrap(), http::HeaderValue::from_static("1"));
+        }
+        let answer = Answer::new(StatusCode::OK, headers, Bytes::new());
+        assert_eq!(answer.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["content-type", "x-timestamp"]);
+    }
+}

@@ -1,0 +1,339 @@
+//! B2B tokens: one per merchant and generation, fetched once however many wait, renewed early.
+//!
+//! Promises that a token is never handed out after its expiry, that a fetch outlives the request
+//! that asked for it, and that a merchant once served has a fresh token ready: the next fetch starts
+//! by itself at 80 % of a token's life, less some jitter (contract section 5 rule 1). Whether an
+//! answer blames the token is the `token` layer's affair.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use http::{HeaderValue, Method};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use super::{Breakers, Class, Transport};
+use crate::call::Merchant;
+use crate::clock::{SharedClock, iso8601};
+use crate::config::{Retry, Secret, Upstream};
+use crate::dialect::Dialect;
+use crate::entropy::Entropy;
+use crate::signature::StringToSign;
+use crate::telemetry::metrics::Metrics;
+
+/// Share of a token's life after which it is renewed in the background.
+const RENEW_AFTER: f64 = 0.8;
+/// Share of a token's life by which a renewal may come earlier, so that merchants do not renew together.
+const RENEW_JITTER: f64 = 0.1;
+/// A token is not handed out this long before its end: the request has yet to arrive.
+const TRAVEL_TIME: Duration = Duration::from_secs(2);
+/// Longest life that is believed.
+const LIFE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// First pause between failed renewals in the background; doubles up to a minute.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+const RENEWAL_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A token and its times.
+#[derive(Debug)]
+pub struct Token {
+    /// As upstream gave it.
+    pub text: Secret<String>,
+    /// `Bearer ...`, marked sensitive.
+    pub bearer: HeaderValue,
+    renew_at: Instant,
+    /// After this it is not handed out.
+    pub usable_until: Instant,
+}
+
+/// Why there is no token; for the log and `/status`, without anything secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoToken(pub String);
+
+impl fmt::Display for NoToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoToken {}
+
+type Flight = Shared<BoxFuture<'static, Result<Arc<Token>, NoToken>>>;
+
+/// Everybody's tokens.
+#[derive(Debug)]
+pub struct Tokens {
+    slots: Vec<Arc<Slot>>,
+}
+
+/// What a fetch needs; shared by all.
+#[derive(Debug)]
+pub struct Source {
+    /// Where the token calls go.
+    pub upstream: Upstream,
+    /// How often a fetch is tried.
+    pub retry: Retry,
+    /// The connection.
+    pub transport: Arc<dyn Transport>,
+    /// Token calls have a breaker of their own.
+    pub breakers: Arc<Breakers>,
+    /// For `X-TIMESTAMP`.
+    pub clock: SharedClock,
+    /// For jitter.
+    pub entropy: Entropy,
+    /// Where fetches are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+struct Slot {
+    merchant: Arc<Merchant>,
+    dialect: Dialect,
+    source: Arc<Source>,
+    current: ArcSwapOption<Token>,
+    flight: Mutex<Option<Flight>>,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slot({}, {})", self.merchant.name, self.dialect.name())
+    }
+}
+
+impl Tokens {
+    /// No tokens yet; they are fetched when first needed.
+    #[must_use]
+    pub fn new(merchants: &[Arc<Merchant>], source: &Arc<Source>) -> Self {
+        let slot = |merchant: &Arc<Merchant>, dialect| {
+            Arc::new(Slot {
+                merchant: Arc::clone(merchant),
+                dialect,
+                source: Arc::clone(source),
+                current: ArcSwapOption::empty(),
+                flight: Mutex::new(None),
+            })
+        };
+        Self { slots: merchants.iter().flat_map(|merchant| Dialect::ALL.map(|dialect| slot(merchant, dialect))).collect() }
+    }
+
+    /// A usable token, at once where there is one.
+    ///
+    /// # Errors
+    /// [`NoToken`] where none could be had before the deadline.
+    pub async fn get(&self, merchant: &Merchant, dialect: Dialect, deadline: Instant) -> Result<Arc<Token>, NoToken> {
+        let slot = self.slot(merchant, dialect)?;
+        if let Some(token) = slot.usable() {
+            return Ok(token);
+        }
+        let late = || NoToken("no answer to the token call before the request's deadline".to_owned());
+        timeout_at(deadline, slot.fetch()).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Drops a token that upstream refused; one that has replaced it meanwhile stays.
+    pub fn refuse(&self, merchant: &Merchant, dialect: Dialect, refused: &Arc<Token>) {
+        let Ok(slot) = self.slot(merchant, dialect) else { return };
+        let current = slot.current.load();
+        if current.as_ref().is_some_and(|token| Arc::ptr_eq(token, refused)) {
+            slot.current.compare_and_swap(&current, None);
+        }
+    }
+
+    /// Seconds every token is good for, by merchant and generation; nothing where there is none.
+    pub fn seconds_left(&self) -> impl Iterator<Item = (&Arc<Merchant>, Dialect, Option<f64>)> {
+        let now = Instant::now();
+        self.slots.iter().map(move |slot| {
+            let left = slot.current.load_full().map(|token| token.usable_until.saturating_duration_since(now).as_secs_f64());
+            (&slot.merchant, slot.dialect, left)
+        })
+    }
+
+    fn slot(&self, merchant: &Merchant, dialect: Dialect) -> Result<&Arc<Slot>, NoToken> {
+        self.slots
+            .iter()
+            .find(|slot| slot.dialect == dialect && slot.merchant.name == merchant.name)
+            .ok_or_else(|| NoToken("the merchant is not configured".to_owned()))
+    }
+}
+
+impl Slot {
+    fn usable(&self) -> Option<Arc<Token>> {
+        let token = self.current.load_full()?;
+        (Instant::now() < token.usable_until).then_some(token)
+    }
+
+    /// Joins the fetch under way or starts one, in a task of its own.
+    fn fetch(self: &Arc<Self>) -> Flight {
+        let mut flight = self.flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flight.as_ref() {
+            return flight.clone();
+        }
+        let slot = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let fetched = slot.fetch_with_retries().await;
+            slot.land(fetched)
+        });
+        let ended = |_| Err(NoToken("the token call was given up".to_owned()));
+        let started = task.map(move |joined| joined.unwrap_or_else(ended)).boxed().shared();
+        *flight = Some(started.clone());
+        started
+    }
+
+    fn land(self: &Arc<Self>, fetched: Result<Token, NoToken>) -> Result<Arc<Token>, NoToken> {
+        let labels = (&*self.merchant.name, self.dialect);
+        self.source.metrics.token_refreshed(labels.0, labels.1, fetched.is_ok());
+        let fetched = fetched.map(Arc::new);
+        if let Ok(token) = &fetched {
+            self.current.store(Some(Arc::clone(token)));
+            tokio::spawn(renew(Arc::downgrade(self), Arc::clone(token)));
+        }
+        *self.flight.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        fetched
+    }
+
+    async fn fetch_with_retries(&self) -> Result<Token, NoToken> {
+        let retry = &self.source.retry;
+        let mut pause = retry.base_delay;
+        let mut attempt = 1;
+        loop {
+            match self.fetch_once().await {
+                Ok(token) => return Ok(token),
+                Err(error) if attempt >= retry.attempts => {
+                    tracing::warn!(
+                        merchant = &*self.merchant.name,
+                        dialect = self.dialect.name(),
+                        error = %error,
+                        "token could not be fetched"
+                    );
+                    return Err(error);
+                }
+                Err(_) => sleep(pause / 2 + self.source.entropy.up_to(pause / 2)).await,
+            }
+            pause = (pause * 2).min(retry.max_delay);
+            attempt += 1;
+        }
+    }
+
+    async fn fetch_once(&self) -> Result<Token, NoToken> {
+        let breaker = self.source.breakers.of(Class::Token);
+        if !breaker.admits(Instant::now()) {
+            return Err(NoToken("the breaker of token calls is open".to_owned()));
+        }
+        let asked_at = Instant::now();
+        let request = self.request()?;
+        let sending = self.source.transport.send(request);
+        let answered = timeout(self.source.upstream.attempt_timeout, sending).await;
+        let healthy = matches!(&answered, Ok(Ok(response)) if !response.status().is_server_error());
+        breaker.record(healthy, Instant::now());
+        match answered {
+            Err(_) => Err(NoToken("no answer in time".to_owned())),
+            Ok(Err(error)) => Err(NoToken(error.to_string())),
+            Ok(Ok(response)) => self.read(&response, asked_at),
+        }
+    }
+
+    fn request(&self) -> Result<http::Request<Full<Bytes>>, NoToken> {
+        let request = match self.dialect {
+            Dialect::Snap => self.snap_request()?,
+            Dialect::Classic => self.classic_request(),
+        };
+        request.map_err(|error| NoToken(format!("the token call cannot be built: {error}")))
+    }
+
+    /// `snap.md` section 2.
+    fn snap_request(&self) -> Result<http::Result<http::Request<Full<Bytes>>>, NoToken> {
+        let snap = &self.source.upstream.snap;
+        let client_id = self.merchant.client_id.expose();
+        let timestamp = iso8601(self.source.clock.now());
+        let key = self.merchant.private_key.as_ref().ok_or_else(|| NoToken("the merchant has no private key".to_owned()))?;
+        let signature = key
+            .sign(&StringToSign::rsa_client_timestamp(client_id, &timestamp), snap.signature.encoding)
+            .map_err(|error| NoToken(error.to_string()))?;
+        let body = json!({
+            "grantType": "client_credentials",
+            "additionalInfo": {"merchantId": &*self.merchant.code},
+        });
+        Ok(http::Request::builder()
+            .method(Method::POST)
+            .uri(&snap.token_path)
+            .header("Content-Type", "application/json")
+            .header("Accept", "application/json")
+            .header("X-TIMESTAMP", timestamp)
+            .header("X-CLIENT-KEY", client_id)
+            .header("X-SIGNATURE", signature)
+            .header("X-PARTNER-ID", self.merchant.code_header.clone())
+            .body(Full::from(body.to_string())))
+    }
+
+    /// `classic.md` section 2.
+    fn classic_request(&self) -> http::Result<http::Request<Full<Bytes>>> {
+        let path = &self.source.upstream.classic.token_path;
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("client_id", self.merchant.client_id.expose())
+            .append_pair("client_secret", self.merchant.client_secret.expose())
+            .finish();
+        http::Request::builder()
+            .method(Method::POST)
+            .uri(format!("{path}?grant_type=client_credentials"))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .header("Accept", "application/json")
+            .body(Full::from(form))
+    }
+
+    fn read(&self, response: &http::Response<Bytes>, asked_at: Instant) -> Result<Token, NoToken> {
+        let status = response.status();
+        if !status.is_success() {
+            return Err(NoToken(format!("the token call was answered with status {}", status.as_u16())));
+        }
+        let malformed = |what: &str| NoToken(format!("the answer to the token call {what}"));
+        let body: Value = serde_json::from_slice(response.body()).map_err(|_| malformed("is not JSON"))?;
+        let text = body.get("accessToken").and_then(Value::as_str).unwrap_or_default();
+        let mut bearer = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| malformed("has an unusable token"))?;
+        bearer.set_sensitive(true);
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(malformed("has no usable token"));
+        }
+        let life = life(&body).ok_or_else(|| malformed("has no usable expiresIn"))?;
+        let usable = life.saturating_sub(TRAVEL_TIME.min(life / 10));
+        let early = RENEW_JITTER * self.source.entropy.up_to(Duration::from_secs(1)).as_secs_f64();
+        Ok(Token {
+            text: Secret::new(text.to_owned()),
+            bearer,
+            renew_at: asked_at + life.mul_f64(RENEW_AFTER - early),
+            usable_until: asked_at + usable,
+        })
+    }
+}
+
+/// `expiresIn`: seconds as a number or a text (`protocol/README.md` row 3, `snap.md` section 2).
+fn life(body: &Value) -> Option<Duration> {
+    let seconds = match body.get("expiresIn")? {
+        Value::String(text) => text.parse::<u64>().ok()?,
+        number => number.as_u64()?,
+    };
+    (seconds > 0).then(|| Duration::from_secs(seconds).min(LIFE_MAX))
+}
+
+/// Renews a token before its end and goes on trying until it is replaced. Ends when the gateway does.
+async fn renew(slot: Weak<Slot>, token: Arc<Token>) {
+    sleep_until(token.renew_at).await;
+    let mut pause = RENEWAL_PAUSE;
+    loop {
+        let Some(slot) = slot.upgrade() else { return };
+        let current = slot.current.load_full();
+        if !current.is_some_and(|current| Arc::ptr_eq(&current, &token)) {
+            return;
+        }
+        let fetched = slot.fetch();
+        let jitter = slot.source.entropy.up_to(pause / 2);
+        drop(slot);
+        if fetched.await.is_ok() {
+            return;
+        }
+        sleep(pause / 2 + jitter).await;
+        pause = (pause * 2).min(RENEWAL_PAUSE_MAX);
+    }
+}
