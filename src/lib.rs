@@ -22,6 +22,7 @@ pub mod entropy;
 pub mod error;
 pub mod layers;
 pub mod reference;
+pub mod sandbox;
 pub mod server;
 pub mod signature;
 pub mod stack;

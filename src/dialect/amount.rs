@@ -17,6 +17,12 @@ impl Amount {
     /// Nothing, which SNAP writes for an open amount.
     pub const ZERO: Self = Self { hundredths: 0 };
 
+    /// So many hundredths, the form in which a configuration holds an amount.
+    #[must_use]
+    pub const fn from_hundredths(hundredths: u64) -> Self {
+        Self { hundredths }
+    }
+
     /// Reads digits, a point and two digits; no sign, no blanks.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -32,7 +38,7 @@ impl Amount {
     /// Whether nothing stands behind the point, which the rupiah demands (`snap.md` section 4).
     #[must_use]
     pub const fn is_whole(self) -> bool {
-        self.hundredths % 100 == 0
+        self.hundredths.is_multiple_of(100)
     }
 
     /// Whether it is nothing at all.
