@@ -373,10 +373,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn headers_follow_the_draft() {
         let allowance = allowance(rate(50, 100), 64, vec![(OperationId::SnapCreate, rate(10, 20))]);
-        let (_, left) = allowance.admit(OperationId::SnapCreate);
+        let (admission, left) = allowance.admit(OperationId::SnapCreate);
         let headers = headers(&left);
         assert_eq!(headers[POLICY], "\"merchant\";q=100;w=2, \"snap.create\";q=20;w=2");
-        assert_eq!(headers[LIMIT], "\"merchant\";r=100;t=0, \"snap.create\";r=20;t=0");
+        assert_eq!(headers[LIMIT], "\"merchant\";r=99;t=1, \"snap.create\";r=19;t=1");
+        drop(admission);
+        assert_eq!(super::headers(&allowance.admit(OperationId::SnapInquiry).1)[LIMIT], "\"merchant\";r=99;t=1");
     }
 
     proptest! {

@@ -307,6 +307,7 @@ fn after(now: Timestamp, duration: Duration) -> Timestamp {
     now.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
+#[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
 fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
     let answer = entry.answer.as_ref().map_or(0, |answer| {
         let headers: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
@@ -315,6 +316,7 @@ fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
     weight(key.len() + answer)
 }
 
+#[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
 fn weigh_account(key: &String, account: &Arc<Account>) -> u32 {
     weight(key.len() + account.number.len() * 2 + 256)
 }
