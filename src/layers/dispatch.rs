@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -113,7 +113,8 @@ impl Dispatch {
             }),
         };
         Reply {
-            status: StatusCode::OK,
+            // A login is the one thing answered here, and it always succeeds: the default status.
+            status: http::StatusCode::default(),
             headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]),
             body: Bytes::from(body.to_string()),
             source: Source::Gateway,

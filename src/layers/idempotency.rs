@@ -24,6 +24,7 @@ use crate::error::{Error, Reason};
 use crate::layers::next::Next;
 use crate::store::{Begun, End, Intent, SentIds, Store, StoredAnswer};
 use crate::telemetry::metrics::{Metrics, Recognition};
+use crate::upstream::outcome::is_definite;
 
 /// What recognising repetitions needs.
 #[derive(Debug)]
@@ -155,7 +156,7 @@ impl Idempotency {
 
     async fn finish(&self, intent: &Intent, result: Result<Reply>, doubted: bool) -> Result<Reply> {
         let (end, learned) = match &result {
-            Ok(reply) if is_definite(reply) => (End::Answered(Arc::new(keep(reply))), reply.learned.clone()),
+            Ok(reply) if is_definite(reply.status) => (End::Answered(Arc::new(keep(reply))), reply.learned.clone()),
             Err(Error::OutcomeUnknown) => (End::InDoubt, None),
             // What was in doubt stays so until an answer says otherwise.
             Ok(_) | Err(_) if doubted => (End::InDoubt, None),
@@ -217,17 +218,8 @@ fn resume(call: &mut Call<Checked>, intent: &mut Intent, sent: SentIds) {
 /// A conflict with our own earlier try says only that it arrived, not how it ended.
 fn settle(result: Result<Reply>, doubted: bool) -> Result<Reply> {
     match result {
-        Ok(reply) if doubted && reply.status == http::StatusCode::CONFLICT => Err(Error::OutcomeUnknown),
+        Ok(reply) if doubted && reply.status.as_u16() == 409 => Err(Error::OutcomeUnknown),
         other => other,
-    }
-}
-
-fn is_definite(reply: &Reply) -> bool {
-    match reply.status.as_u16() {
-        200..=299 => true,
-        401 | 408 | 429 => false,
-        400..=499 => true,
-        _ => false,
     }
 }
 

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONNECTION, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde_json::json;
 
 use crate::call::{About, Call, Checked, Outgoing, Reply, Route, Source, Trace};
 use crate::clock::SharedClock;
 use crate::config::{self, OnMiss};
-use crate::dialect::code::ResponseCode;
 use crate::dialect::{HeaderSource, Need, Operation, OperationId, OperationKind};
 use crate::document::{Document, Member};
 use crate::entropy::Entropy;
@@ -226,8 +225,7 @@ fn changed(known: &Account, plan: &Plan, lesson: &Lesson<'_>) -> Option<Account>
 /// The plan with the caller's reference, where upstream does not know ours and the caller had sent
 /// another (`recorded_first`).
 fn second_chance(plan: &Plan, answer: &Answer) -> Option<Plan> {
-    let unknown = |code: ResponseCode| code.case == 1;
-    if answer.status != StatusCode::NOT_FOUND || !answer.code().is_some_and(unknown) {
+    if !answer.knows_no_reference() {
         return None;
     }
     let callers = plan.callers_reference.clone()?;

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::time::{Instant, sleep};
 
 use crate::call::{Attempt, Call, Outgoing};
@@ -66,14 +65,7 @@ fn may_repeat(operation: &Operation, outcome: &Outcome) -> bool {
         // Token calls are tried again where they are made; the others would end the same way.
         Outcome::NotSent(NotSent::NoToken | NotSent::BreakerOpen | NotSent::Deadline | NotSent::Defect) => false,
         Outcome::Unknown(_) => operation.kind == OperationKind::Read,
-        Outcome::Answered(answer) => {
-            operation.kind == OperationKind::Read
-                && matches!(
-                    answer.status,
-                    StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-                )
-                && answer.document.is_none()
-        }
+        Outcome::Answered(answer) => operation.kind == OperationKind::Read && answer.is_gateway_trouble(),
     }
 }
 

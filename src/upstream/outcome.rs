@@ -111,15 +111,28 @@ impl Answer {
             }
     }
 
-    /// Whether the answer stands, so that it is kept for repetitions (contract section 5 rule 4).
+    /// Whether upstream does not know the reference (`snap.md` section 5: 404 case 01).
     #[must_use]
-    pub fn is_definite(&self) -> bool {
-        match self.status.as_u16() {
-            200..=299 => true,
-            401 | 408 | 429 => false,
-            400..=499 => true,
-            _ => false,
-        }
+    pub fn knows_no_reference(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && self.code().is_some_and(|code| code.case == 1)
+    }
+
+    /// Whether something before Ayoconnect answered: a 502, 503 or 504 without an envelope.
+    #[must_use]
+    pub fn is_gateway_trouble(&self) -> bool {
+        matches!(self.status.as_u16(), 502..=504) && self.document.is_none()
+    }
+}
+
+/// Whether an answer of this status stands, so that it is kept for repetitions (contract section 5
+/// rule 4).
+#[must_use]
+pub fn is_definite(status: StatusCode) -> bool {
+    match status.as_u16() {
+        200..=299 => true,
+        401 | 408 | 429 => false,
+        400..=499 => true,
+        _ => false,
     }
 }
 
