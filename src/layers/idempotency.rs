@@ -97,6 +97,7 @@ impl Idempotency {
             id,
             transaction: transaction.filter(|_| by_transaction),
             meaning: call.body.document.as_ref().map_or(Meaning([0; 32]), Document::meaning),
+            request: call.body.document.as_ref().map(|document| document.text().clone()).unwrap_or_default(),
             sent,
             retention: self.settings.retention,
             transaction_retention: self.settings.trx_id_retention,
