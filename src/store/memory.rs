@@ -144,10 +144,7 @@ impl MemoryStore {
         if entry.meaning != intent.meaning || entry.operation != intent.operation {
             return Begun::Conflict;
         }
-        entry
-            .answer
-            .as_ref()
-            .map_or_else(|| Begun::InDoubt(entry.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
+        entry.answer().map_or_else(|| Begun::InDoubt(entry.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
     }
 
     fn write(&self, intent: &Intent, state: State, now: Timestamp) {

@@ -96,7 +96,7 @@ pub enum End {
 pub struct Doubt {
     /// The whole intent, as it was begun.
     pub intent: Intent,
-    /// When it was begun.
+    /// Since when it has been in doubt.
     pub since: Timestamp,
 }
 
