@@ -152,6 +152,9 @@ pub trait Store: Send + Sync + fmt::Debug {
         query: &'a AccountQuery,
     ) -> BoxFuture<'a, Result<Option<Arc<Account>>, StoreError>>;
 
+    /// The padded prefix of a merchant's SNAP numbers at a bank, learnt from any earlier account.
+    fn prefix<'a>(&'a self, merchant: &'a str, bank: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
+
     /// Every account with that number (any form) of any merchant, for operators.
     fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>>;
 

@@ -188,6 +188,15 @@ async fn own_digits_find_an_account_only_where_one_fits() {
 }
 
 #[tokio::test]
+async fn prefixes_are_learnt_by_merchant_and_bank() {
+    let store = store();
+    store.remember(account("   1462912345678901", "R1", at(1))).await.unwrap();
+    assert_eq!(store.prefix("sample", "014").await.unwrap().as_deref(), Some("   14629"));
+    assert_eq!(store.prefix("sample", "002").await.unwrap(), None);
+    assert_eq!(store.prefix("other", "014").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn classic_ids_find_the_current_life_only() {
     let store = store();
     let life = |id: &str, seconds| {
