@@ -486,8 +486,7 @@ async fn validation_of_classic() {
         let client = sample_merchant();
         let (id, expect) = (case["id"].as_str().unwrap(), &case["expect"]);
         let body = mutated(&file["base"], case);
-        let reply =
-            client.classic_changed(Method::POST, &body, |outgoing| change_headers(case, outgoing)).await;
+        let reply = client.classic_changed(Method::POST, &body, |outgoing| change_headers(case, outgoing)).await;
         assert_eq!(reply.status == 201, expect["accepted"].as_bool().unwrap(), "{id}: {}", reply.text());
         if reply.status == 201 {
             continue;
