@@ -12,7 +12,7 @@ use ayova::config::sandbox::{SAMPLE_CLIENT_ID, SAMPLE_CLIENT_SECRET, SAMPLE_KEY_
 use ayova::sandbox::{ConnectionReset, Sandbox};
 use ayova::signature::{Encoding, HmacKey, PrivateKey, Scheme, SignedRequest, StringToSign, body_hash};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -329,10 +329,4 @@ impl Client {
         })
         .await
     }
-}
-
-/// A status that is expected of a reply, with the reply in the message where it differs.
-#[track_caller]
-pub(crate) fn expect(reply: &Reply, status: StatusCode) {
-    assert_eq!(reply.status, status.as_u16(), "{}", reply.text());
 }

@@ -43,6 +43,9 @@ async fn status_answers_without_doing() {
     client.fault(always(), json!({"status": 503, "body": "<html>busy</html>"})).await;
     let reply = create(&client).await.unwrap();
     assert_eq!((reply.status, &reply.bytes[..]), (503, &b"<html>busy</html>"[..]));
+    assert_eq!(reply.headers["content-type"], "text/plain; charset=utf-8");
+    client.fault(always(), json!({"status": 504, "body": "{}"})).await;
+    assert_eq!(create(&client).await.unwrap().headers["content-type"], "application/json");
     client.fault(always(), json!({"status": 429})).await;
     let reply = create(&client).await.unwrap();
     assert_eq!((reply.status, reply.bytes.len()), (429, 0));

@@ -289,3 +289,45 @@ async fn other_methods_and_paths() {
     let long = super::client::Outgoing::new(Method::POST, CLASSIC, &json!("x".repeat(64 * 1024)));
     assert_eq!(client.send(long).await.status, 413);
 }
+
+/// Whatever is sent gets an answer that refuses it, and nothing is made.
+fn any_body_is_refused(body: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let client = fresh();
+        for operation in ["create", "update", "inquiry"] {
+            let change = |outgoing: &mut super::client::Outgoing| body.clone_into(&mut outgoing.body);
+            let reply = client.snap_changed(operation, &Value::Null, change).await;
+            assert!([400, 404].contains(&reply.status), "{}", reply.text());
+        }
+        for method in [Method::POST, Method::PATCH] {
+            let change = |outgoing: &mut super::client::Outgoing| body.clone_into(&mut outgoing.body);
+            assert_eq!(client.classic_changed(method, &Value::Null, change).await.status, 503);
+        }
+        for path in ["/pay", "/inquire", "/clock", "/faults", "/callbacks"] {
+            let method = if ["/faults", "/callbacks"].contains(&path) { Method::PUT } else { Method::POST };
+            let mut outgoing = super::client::Outgoing::new(method, &format!("/_sandbox{path}"), &Value::Null);
+            body.clone_into(&mut outgoing.body);
+            let status = client.send(outgoing).await.status;
+            assert!(status == 400 || ["[]", "{}"].contains(&body.trim()), "{path} {status}");
+        }
+        assert_eq!(client.look("/stats").await["creates"], 0);
+    });
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn hostile_bodies_are_refused(text in ".*", cut in 0_usize..400, at in 0_usize..400, byte in " -~") {
+        any_body_is_refused(&text);
+        let good = snap_create().to_string();
+        // Never whole: one that is not cut off has lost its last brace.
+        let half: String = good.chars().take(cut.min(good.len() - 1)).collect();
+        any_body_is_refused(&half);
+        let mut broken: Vec<char> = half.chars().collect();
+        broken.insert(at.min(broken.len()), byte.chars().next().unwrap());
+        let broken: String = broken.into_iter().filter(|character| *character != '}').collect();
+        any_body_is_refused(&broken);
+    }
+}

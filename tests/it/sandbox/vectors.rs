@@ -269,7 +269,7 @@ async fn idempotency_in_both_modes() {
 
 /// Same members, same types; what the request said is said back.
 #[track_caller]
-fn same_shape(expected: &Value, found: &Value, path: &str) {
+pub(crate) fn same_shape(expected: &Value, found: &Value, path: &str) {
     match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => {
             let names = |object: &serde_json::Map<String, Value>| object.keys().cloned().collect::<Vec<_>>();
