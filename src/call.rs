@@ -3,11 +3,13 @@
 //! Each is made in exactly one layer, so that the type of a request says how far it has come and a
 //! layer put before what it needs does not compile. Data only; what is done with it is in `layers`.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Instant;
 
@@ -17,9 +19,23 @@ use crate::document::Document;
 use crate::error::Reason;
 use crate::reference::Account;
 use crate::signature::{HmacKey, PrivateKey};
+use crate::upstream::Token;
 
 /// Whatever went wrong while reading a caller's body.
-pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+#[derive(Debug)]
+pub struct BodyError(pub Box<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
 
 /// A caller's body, not yet read.
 pub type Inbound = UnsyncBoxBody<Bytes, BodyError>;
@@ -138,6 +154,43 @@ pub struct Outgoing {
     pub body: Bytes,
 }
 
+/// One try of a request. Made by `retry`.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Which operation.
+    pub route: Arc<Route>,
+    /// Whose.
+    pub merchant: Arc<Merchant>,
+    /// When everything must be over.
+    pub deadline: Instant,
+    /// What is sent.
+    pub outgoing: Arc<Outgoing>,
+    /// What the request holds of its merchant's allowance.
+    pub admission: Arc<Admission>,
+}
+
+/// A try that has its token. Made by `token`.
+#[derive(Clone, Debug)]
+pub struct Authorized {
+    /// The try.
+    pub attempt: Attempt,
+    /// Good at this moment.
+    pub token: Arc<Token>,
+}
+
+/// A try ready to go. Made by `sign`.
+#[derive(Debug)]
+pub struct Signed {
+    /// Which operation.
+    pub operation: &'static Operation,
+    /// When everything must be over.
+    pub deadline: Instant,
+    /// The request; its URI has a path only.
+    pub request: http::Request<Full<Bytes>>,
+    /// What the request holds of its merchant's allowance.
+    pub admission: Arc<Admission>,
+}
+
 /// What a request holds of its merchant's allowance: given back when nothing was sent.
 #[derive(Debug, Default)]
 pub struct Admission {
@@ -162,6 +215,11 @@ impl Admission {
     /// Something may go upstream now: the quota is used.
     pub fn spend(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was about to go never left.
+    pub fn unspend(&self) {
+        self.sent.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Tries that may have reached upstream so far.

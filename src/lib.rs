@@ -1,5 +1,17 @@
 //! ayova: a sidecar gateway for Ayoconnect's virtual accounts.
+//!
+//! A request's way, top to bottom in `stack.rs`: `observe` gives it an id, `render` will turn whatever
+//! comes back into a response, `dispatch` finds its operation, `identify` its merchant, `rate_limit`
+//! admits it, `collect` reads its body, `validate` holds it against the operation's table,
+//! `idempotency` recognises repetitions and detaches the work from the caller, `reference` attaches
+//! what is recorded of the account, `retry` tries, and for every try `token` and `sign` make what is
+//! made anew, `breaker` refuses a dead upstream and `client` sends.
+//!
+//! [`stack::Gateway`] is all of that as a tower service; [`app::App`] is the service with listeners;
+//! `ayova`, the binary, is [`cli`].
 
+pub mod admin;
+pub mod app;
 pub mod call;
 pub mod cli;
 pub mod clock;
@@ -8,7 +20,12 @@ pub mod dialect;
 pub mod document;
 pub mod entropy;
 pub mod error;
+pub mod layers;
 pub mod reference;
 pub mod sandbox;
+pub mod server;
 pub mod signature;
+pub mod stack;
 pub mod store;
+pub mod telemetry;
+pub mod upstream;

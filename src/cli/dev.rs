@@ -1,12 +1,18 @@
 //! `ayova dev`: gateway, sandbox and sample merchant in one process.
 //!
-//! Promises to need neither a file nor a network.
+//! Promises to need neither a file nor a network, and that the lines it prints work as pasted.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
-use super::Failure;
-use crate::config::Config;
+use super::run::color;
+use super::sandbox::start;
+use super::signals::{Signals, block_on};
+use super::{Failure, print};
+use crate::app::App;
+use crate::clock::{Clock as _, SystemClock, iso8601};
+use crate::config::{Config, SandboxConfig};
+use crate::telemetry::log;
 
 /// Options of `ayova dev`.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,13 +41,68 @@ pub fn run(args: &DevArgs) -> Result<(), Failure> {
         let message = "--data: not available in this version (leave it out; records live in memory)";
         return Err(Failure::Failed(message.to_owned()));
     }
-    let _config = Config::sample(args.listen, args.admin, args.sandbox)?;
-    Err(Failure::Failed("the gateway is wired in the next commit".to_owned()))
+    // Refused before anything is opened.
+    let config = Config::sample(args.listen, args.admin, args.sandbox)?;
+    log::init(config.log, color());
+    block_on(serve(args.clone()))
+}
+
+async fn serve(args: DevArgs) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::Failed(error.to_string());
+    let mut signals = Signals::listen().map_err(failed)?;
+    let sandbox = start(SandboxConfig { listen: args.sandbox, ..SandboxConfig::default() }).await?;
+    // With the sandbox's real port, which may have been asked for as 0.
+    let config = Config::sample(args.listen, args.admin, sandbox.address)?;
+    let app = App::start(&config).await.map_err(failed)?;
+    let tomorrow = SystemClock.now() + jiff::SignedDuration::from_hours(24);
+    print(&welcome(app.listen, app.admin, sandbox.address, &iso8601(tomorrow)))?;
+    signals.end().await;
+    signals
+        .while_ending(async {
+            app.stop().await.map_err(|error| Failure::Failed(error.to_string()))?;
+            sandbox.stop().await
+        })
+        .await
+}
+
+/// What is where, and the lines to paste.
+fn welcome(app: SocketAddr, admin: SocketAddr, sandbox: SocketAddr, tomorrow: &str) -> String {
+    WELCOME
+        .replace("{app}", &app.to_string())
+        .replace("{admin}", &admin.to_string())
+        .replace("{sandbox}", &sandbox.to_string())
+        .replace("{tomorrow}", tomorrow)
 }
 
 const fn local(port: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }
+
+const WELCOME: &str = r#"ayova dev: everything in memory, nothing leaves this machine. Ctrl-C ends it.
+
+  gateway  http://{app}    your app's base URL instead of Ayoconnect's
+  sandbox  http://{sandbox}    the simulated Ayoconnect; /_sandbox/accounts, /_sandbox/requests
+  admin    http://{admin}    /status, /metrics, /routes, /config
+
+SNAP. Create an account without token, signature or merchant header:
+curl -sS -w '\n' http://{app}/va/api/v2.0/transfer-va/create-va -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1' -d '{"customerNo":"CUST000123","virtualAccountNo":"12345678901","virtualAccountName":"Budi Santoso","trxId":"7f3b1c9e5a2d4f608b1e3c7a9d5f2b41","totalAmount":{"value":"150000.00","currency":"IDR"},"expiredDate":"{tomorrow}","additionalInfo":{"bankCode":"014","isSingleUse":"N"}}'
+
+A customer pays it, in the sandbox:
+curl -sS -w '\n' http://{sandbox}/_sandbox/pay -d '{"virtualAccountNo":"1462912345678901","amount":"150000.00"}'
+
+Ask for it by its number alone:
+curl -sS -w '\n' http://{app}/va/api/v2.0/transfer-va/inquiry-va -H 'Content-Type: application/json' -d '{"virtualAccountNo":"1462912345678901"}'
+
+Change the amount without originalReferenceNo:
+curl -sS -w '\n' -X PUT http://{app}/va/api/v2.0/transfer-va/update-va -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1-change-1' -d '{"virtualAccountNo":"1462912345678901","virtualAccountName":"Budi Santoso","totalAmount":{"value":"175000.00","currency":"IDR"},"additionalInfo":{"bankCode":"014","isSingleUse":"N"}}'
+
+Classic. The same without ids of upstream's:
+curl -sS -w '\n' http://{app}/api/v1/virtualAccount -H 'Content-Type: application/json' -d '{"virtualAccountName":"Budi Santoso","virtualAccountPhone":"628123456789","virtualAccountNumber":"12345678","transactionId":"vXNsQzlmLrJiRmG0e0AhNgqBexupEil9","bankCode":"002","expiresIn":1440,"totalAmount":{"value":"150000.00","currency":"IDR"},"billDetails":[{"billName":"Invoice 1","billAmount":{"value":"150000.00","currency":"IDR"}}],"virtualAccountConfig":{"virtualAccountType":"static","amountType":"closed"}}'
+curl -sS -w '\n' http://{sandbox}/_sandbox/pay -d '{"virtualAccountNumber":"1392500012345678","amount":"150000.00"}'
+curl -sS -w '\n' 'http://{app}/api/v1/virtualAccount?virtualAccountNumber=1392500012345678'
+curl -sS -w '\n' -X PATCH http://{app}/api/v1/virtualAccount -H 'Content-Type: application/json' -d '{"virtualAccountNumber":"1392500012345678","virtualAccountName":"Budi Santoso","totalAmount":{"value":"175000.00","currency":"IDR"}}'
+
+"#;
 
 const EXAMPLES: &str = "\
 The sample merchant is AYOTST; lines to paste into another terminal are printed at the start.

@@ -21,6 +21,7 @@ pub mod healthcheck;
 pub mod run;
 pub mod sandbox;
 pub mod schema;
+pub mod signals;
 pub mod signature;
 
 /// Sidecar gateway for Ayoconnect's virtual accounts.
@@ -159,7 +160,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
 }
 

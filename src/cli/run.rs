@@ -2,7 +2,11 @@
 //!
 //! Promises that nothing is opened before the whole configuration is known to be good.
 
-use super::{ConfigArg, Failure, load};
+use super::signals::{Signals, block_on};
+use super::{ConfigArg, Failure, load, variable};
+use crate::app::App;
+use crate::config::Config;
+use crate::telemetry::log;
 
 /// Options of `ayova run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,13 +22,36 @@ pub struct RunArgs {
 /// # Errors
 /// A bad configuration, addresses that are taken, work that did not finish in time.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let _config = load(&args.file.config)?;
-    Err(Failure::Failed("the gateway is wired in the next commit".to_owned()))
+    let config = load(&args.file.config)?;
+    log::init(config.log, color());
+    block_on(serve(config))
+}
+
+/// Whether the environment allows colours: <https://no-color.org>, present and not empty.
+pub(super) fn color() -> bool {
+    variable("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::Failed(error.to_string());
+    let mut signals = Signals::listen().map_err(failed)?;
+    let app = App::start(&config).await.map_err(failed)?;
+    tracing::info!(
+        listen = %app.listen,
+        admin = %app.admin,
+        upstream = %config.upstream.base_url,
+        merchants = config.merchants.len(),
+        "ready"
+    );
+    signals.end().await;
+    tracing::info!(grace_s = config.shutdown.grace.as_secs(), "shutting down");
+    let ending = async { app.stop().await.map_err(|error| Failure::Failed(error.to_string())) };
+    signals.while_ending(ending).await
 }
 
 const EXAMPLES: &str = "\
 SIGTERM and SIGINT: not ready, finish what is under way (shutdown.grace), exit 0; a second one ends at
-once. SIGHUP: read the file again.
+once. Reloading on SIGHUP is not available in this version.
 
 Examples:
   ayova run --config config/ayova.yaml

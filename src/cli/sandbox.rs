@@ -2,11 +2,22 @@
 //!
 //! Promises the sample merchant and every switch at its default where no file is given.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::signals::{Signals, block_on};
 use super::{Failure, variable};
+use crate::clock::SystemClock;
 use crate::config::SandboxConfig;
+use crate::sandbox::{Sandbox, serve};
 
 /// Options of `ayova sandbox`.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,8 +51,53 @@ impl SandboxArgs {
 /// # Errors
 /// A bad configuration, an address that is taken.
 pub fn run(args: &SandboxArgs) -> Result<(), Failure> {
-    let _config = args.load()?;
-    Err(Failure::Failed("the sandbox is wired in the next commit".to_owned()))
+    let config = args.load()?;
+    block_on(async {
+        let mut signals = Signals::listen().map_err(failed)?;
+        let sandbox = start(config).await?;
+        let at = sandbox.address;
+        super::print(&format!(
+            "Simulated Ayoconnect at http://{at}, control at http://{at}/_sandbox/ (accounts, pay, clock, faults, stats)\n\
+             Credentials: curl http://{at}/_sandbox/credentials\n"
+        ))?;
+        signals.end().await;
+        signals.while_ending(sandbox.stop()).await
+    })
+}
+
+/// A simulator that is running.
+pub(super) struct Running {
+    /// Where.
+    pub(super) address: SocketAddr,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Running {
+    /// Lets what is under way end, for a moment.
+    pub(super) async fn stop(self) -> Result<(), Failure> {
+        self.stop.cancel();
+        self.serving.await.map_err(|error| Failure::Failed(error.to_string()))
+    }
+}
+
+/// Binds and serves.
+pub(super) async fn start(config: SandboxConfig) -> Result<Running, Failure> {
+    let listen = config.listen;
+    let taken = |error: io::Error| Failure::Failed(format!("cannot listen on {listen}: {error}"));
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| Failure::Failed("the system gives no random numbers".to_owned()))?;
+    let sandbox = Sandbox::new(config, Arc::new(SystemClock), StdRng::from_seed(seed))
+        .map_err(|error| Failure::BadConfig(error.to_string()))?;
+    let listener = TcpListener::bind(listen).await.map_err(taken)?;
+    let address = listener.local_addr().map_err(taken)?;
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(serve(listener, sandbox, stop.clone().cancelled_owned()));
+    Ok(Running { address, stop, serving })
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::Failed(error.to_string())
 }
 
 const EXAMPLES: &str = "\

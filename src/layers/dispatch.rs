@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -52,15 +52,17 @@ impl Dispatch {
             }
         }
         let routes = bases.iter().flat_map(|(dialect, base)| {
-            OperationId::ALL.into_iter().map(OperationId::operation).filter(move |operation| operation.dialect == *dialect).map(
-                move |operation| {
+            OperationId::ALL
+                .into_iter()
+                .map(OperationId::operation)
+                .filter(move |operation| operation.dialect == *dialect)
+                .map(move |operation| {
                     let method = match operation.id {
                         OperationId::SnapUpdate => snap.update_method.clone(),
                         _ => operation.method.clone(),
                     };
                     Arc::new(Route { operation, method, path: format!("{base}{}", operation.path) })
-                },
-            )
+                })
         });
         let routes = routes.collect();
         Self { routes, logins, bases, deadline: upstream.deadline, clock }
@@ -111,7 +113,8 @@ impl Dispatch {
             }),
         };
         Reply {
-            status: StatusCode::OK,
+            // A login is the one thing answered here, and it always succeeds: the default status.
+            status: Default::default(),
             headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]),
             body: Bytes::from(body.to_string()),
             source: Source::Gateway,

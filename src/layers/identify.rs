@@ -31,7 +31,10 @@ impl Identify {
             [only] => Some(Arc::clone(only)),
             _ => None,
         };
-        Self { by_code: merchants.iter().map(|merchant| (Arc::clone(&merchant.code), Arc::clone(merchant))).collect(), only }
+        Self {
+            by_code: merchants.iter().map(|merchant| (Arc::clone(&merchant.code), Arc::clone(merchant))).collect(),
+            only,
+        }
     }
 
     fn merchant(&self, routed: &Routed) -> Result<&Arc<Merchant>, Error> {
@@ -40,9 +43,10 @@ impl Identify {
         let code = single_header(routed.request.headers(), name).map_err(|fault| Error::InvalidRequest(vec![fault]))?;
         let Some(code) = code else {
             let message = "is missing: several merchants are configured";
-            return self.only.as_ref().ok_or_else(|| {
-                Error::InvalidRequest(vec![Fault::of_header(name, Rule::Required, message)])
-            });
+            return self
+                .only
+                .as_ref()
+                .ok_or_else(|| Error::InvalidRequest(vec![Fault::of_header(name, Rule::Required, message)]));
         };
         let misfit = operation.header(name).and_then(|header| header.kind.check_text(code, Form::Caller));
         if let Some((rule, message)) = misfit {
@@ -75,4 +79,3 @@ pub async fn identify(
         Err(failure) => Err(Failure { about: About { merchant: Some(merchant), ..failure.about }, ..failure }),
     }
 }
-

@@ -62,7 +62,11 @@ impl<State, Step, In, Out> fmt::Debug for StepLayer<State, Step, In, Out> {
 }
 
 /// The layer of a step and what it works with.
-pub fn layer<State, Step, In, Out>(state: State, step: Step) -> StepLayer<State, Step, In, Out> {
+pub fn layer<State, Step, In, Out, InNext, OutNext, Work>(state: State, step: Step) -> StepLayer<State, Step, In, Out>
+where
+    Step: Fn(State, In, Next<InNext, OutNext>) -> Work,
+    Work: Future<Output = Out>,
+{
     StepLayer { state, step: Arc::new(step), shapes: PhantomData }
 }
 

@@ -88,7 +88,8 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let seconds = self.started.elapsed().as_secs_f64();
-        let nobody = || Seen { about: About::default(), source: Source::Gateway, reason: None, trace: Trace::default() };
+        let nobody =
+            || Seen { about: About::default(), source: Source::Gateway, reason: None, trace: Trace::default() };
         let seen = self.seen.take().unwrap_or_else(nobody);
         self.state.metrics.answered(&seen, self.status, seconds);
         // Neither path nor query: a classic get carries account ids there.

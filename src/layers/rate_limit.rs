@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock, Reference as _};
-use governor::middleware::StateInformationMiddleware;
+use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
-use governor::state::{DirectStateStore, NotKeyed, StateStore};
+use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ struct Limit {
     operation: Option<OperationId>,
     rate: Rate,
     cell: Cell,
-    limiter: RateLimiter<NotKeyed, Cell, TokioClock, StateInformationMiddleware>,
+    limiter: RateLimiter<NotKeyed, Cell, TokioClock, NoOpMiddleware<Nanos>>,
 }
 
 impl fmt::Debug for Limit {
@@ -76,10 +76,8 @@ impl RateLimits {
     /// Full allowances for these merchants.
     #[must_use]
     pub fn new(merchants: &[config::MerchantConfig], metrics: Arc<Metrics>) -> Self {
-        let by_merchant = merchants
-            .iter()
-            .map(|merchant| (Arc::clone(&merchant.name), Allowance::new(merchant, &metrics)))
-            .collect();
+        let by_merchant =
+            merchants.iter().map(|merchant| (Arc::clone(&merchant.name), Allowance::new(merchant, &metrics))).collect();
         Self { by_merchant, metrics }
     }
 
@@ -140,8 +138,7 @@ impl Limit {
     fn new(policy: &'static str, operation: Option<OperationId>, rate: Rate) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let cell = Cell(Arc::new(AtomicU64::new(0)));
-        let limiter = RateLimiter::new(quota, cell.clone(), TokioClock { origin: Instant::now() })
-            .with_middleware::<StateInformationMiddleware>();
+        let limiter = RateLimiter::new(quota, cell.clone(), TokioClock { origin: Instant::now() });
         Self { policy, operation, rate, cell, limiter }
     }
 
@@ -209,8 +206,6 @@ impl StateStore for Cell {
         }
     }
 }
-
-impl DirectStateStore for Cell {}
 
 /// Tokio's clock for governor, so that tests can pause it.
 #[derive(Clone, Debug)]
@@ -321,7 +316,8 @@ mod tests {
 
     fn allowance(rate: Rate, in_flight: usize, operations: Vec<(OperationId, Rate)>) -> Allowance {
         let metrics = Arc::new(Metrics::new(&mut Registry::default()));
-        let mut merchant = crate::config::sample_merchant();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let mut merchant = config::Config::sample(any, any, any).unwrap().merchants.remove(0);
         merchant.rate_limit = Some(config::RateLimit { rate, in_flight, operations });
         Allowance::new(&merchant, &metrics)
     }
@@ -377,10 +373,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn headers_follow_the_draft() {
         let allowance = allowance(rate(50, 100), 64, vec![(OperationId::SnapCreate, rate(10, 20))]);
-        let (_, left) = allowance.admit(OperationId::SnapCreate);
+        let (admission, left) = allowance.admit(OperationId::SnapCreate);
         let headers = headers(&left);
         assert_eq!(headers[POLICY], "\"merchant\";q=100;w=2, \"snap.create\";q=20;w=2");
-        assert_eq!(headers[LIMIT], "\"merchant\";r=100;t=0, \"snap.create\";r=20;t=0");
+        assert_eq!(headers[LIMIT], "\"merchant\";r=99;t=1, \"snap.create\";r=19;t=1");
+        drop(admission);
+        assert_eq!(super::headers(&allowance.admit(OperationId::SnapInquiry).1)[LIMIT], "\"merchant\";r=99;t=1");
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Begun, End, Intent, Known, SentIds, Store, StoreError, StoredAnswer};
+use super::{Begun, Doubt, End, Intent, Known, SentIds, Store, StoreError, StoredAnswer};
 use crate::dialect::{Dialect, OperationId};
 use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery, Handle};
@@ -44,12 +44,29 @@ struct Entry {
     operation: OperationId,
     meaning: Meaning,
     sent: SentIds,
-    /// Absent: in doubt, also while it is under way.
-    answer: Option<Arc<StoredAnswer>>,
+    state: State,
     expires: Timestamp,
     transaction_expires: Timestamp,
     retention: Duration,
     transaction_retention: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Under way. Should its process lose it, it is in doubt.
+    Begun,
+    /// Nobody knows; what is needed to find out.
+    InDoubt(Box<Doubt>),
+    Answered(Arc<StoredAnswer>),
+}
+
+impl Entry {
+    fn answer(&self) -> Option<&Arc<StoredAnswer>> {
+        match &self.state {
+            State::Answered(answer) => Some(answer),
+            State::Begun | State::InDoubt(_) => None,
+        }
+    }
 }
 
 struct ByRetention;
@@ -127,19 +144,16 @@ impl MemoryStore {
         if entry.meaning != intent.meaning || entry.operation != intent.operation {
             return Begun::Conflict;
         }
-        entry
-            .answer
-            .as_ref()
-            .map_or_else(|| Begun::InDoubt(entry.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
+        entry.answer().map_or_else(|| Begun::InDoubt(entry.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
     }
 
-    fn write(&self, intent: &Intent, answer: Option<Arc<StoredAnswer>>, now: Timestamp) {
+    fn write(&self, intent: &Intent, state: State, now: Timestamp) {
         let entry = Arc::new(Entry {
             merchant: Arc::clone(&intent.merchant),
             operation: intent.operation,
             meaning: intent.meaning,
             sent: intent.sent.clone(),
-            answer,
+            state,
             expires: after(now, intent.retention),
             transaction_expires: after(now, intent.transaction_retention),
             retention: intent.retention,
@@ -148,6 +162,14 @@ impl MemoryStore {
         self.by_id.insert(id_key(intent), Arc::clone(&entry));
         if let Some(key) = transaction_key(intent) {
             self.by_transaction.insert(key, entry);
+        }
+    }
+
+    /// Since when it is in doubt, if it is.
+    fn since(&self, intent: &Intent) -> Option<Timestamp> {
+        match &self.by_id.get(&id_key(intent))?.state {
+            State::InDoubt(doubt) => Some(doubt.since),
+            State::Begun | State::Answered(_) => None,
         }
     }
 
@@ -211,7 +233,7 @@ impl Store for MemoryStore {
     fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>> {
         let begun = self.look_up(intent, now);
         if matches!(begun, Begun::Fresh) {
-            self.write(intent, None, now);
+            self.write(intent, State::Begun, now);
         }
         ready(Ok(begun)).boxed()
     }
@@ -224,8 +246,11 @@ impl Store for MemoryStore {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         match end {
-            End::Answered(answer) => self.write(intent, Some(answer), now),
-            End::InDoubt => self.write(intent, None, now),
+            End::Answered(answer) => self.write(intent, State::Answered(answer), now),
+            End::InDoubt => {
+                let doubt = Doubt { intent: intent.clone(), since: self.since(intent).unwrap_or(now) };
+                self.write(intent, State::InDoubt(Box::new(doubt)), now);
+            }
             End::Released => self.forget(intent),
         }
         if let Some(account) = learned {
@@ -269,12 +294,26 @@ impl Store for MemoryStore {
             .map(|(expires, entry)| Known {
                 merchant: Arc::clone(&entry.merchant),
                 operation: entry.operation,
-                state: if entry.answer.is_some() { "answered" } else { "in_doubt" },
-                status: entry.answer.as_ref().map(|answer| answer.status.as_u16()),
+                state: if entry.answer().is_some() { "answered" } else { "in_doubt" },
+                status: entry.answer().map(|answer| answer.status.as_u16()),
                 expires,
             })
             .collect();
         ready(Ok(found)).boxed()
+    }
+
+    fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
+        let mut doubts: Vec<Doubt> = self
+            .by_id
+            .iter()
+            .filter_map(|(_, entry)| match &entry.state {
+                State::InDoubt(doubt) => Some(Doubt::clone(doubt)),
+                State::Begun | State::Answered(_) => None,
+            })
+            .collect();
+        doubts.sort_by_key(|doubt| doubt.since);
+        doubts.truncate(limit);
+        ready(Ok(doubts)).boxed()
     }
 
     fn problem(&self) -> Option<String> {
@@ -307,14 +346,16 @@ fn after(now: Timestamp, duration: Duration) -> Timestamp {
     now.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
+#[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
 fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
-    let answer = entry.answer.as_ref().map_or(0, |answer| {
+    let answer = entry.answer().map_or(0, |answer| {
         let headers: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
         answer.body.len() + headers
     });
     weight(key.len() + answer)
 }
 
+#[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
 fn weigh_account(key: &String, account: &Arc<Account>) -> u32 {
     weight(key.len() + account.number.len() * 2 + 256)
 }

@@ -35,6 +35,8 @@ pub struct Intent {
     pub transaction: Option<String>,
     /// What it says.
     pub meaning: Meaning,
+    /// The body as the caller sent it: what a doubt is settled by.
+    pub request: Bytes,
     /// The ids that are sent, kept so that a repetition sends the same.
     pub sent: SentIds,
     /// How long its end is kept by id.
@@ -87,6 +89,15 @@ pub enum End {
     InDoubt,
     /// It never left, or was refused in a way that may change: as if it had not been.
     Released,
+}
+
+/// A create or update nobody knows the outcome of.
+#[derive(Clone, Debug)]
+pub struct Doubt {
+    /// The whole intent, as it was begun.
+    pub intent: Intent,
+    /// Since when it has been in doubt.
+    pub since: Timestamp,
 }
 
 /// A store cannot do its work.
@@ -146,6 +157,10 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// What is known under an id or transaction of any merchant, for operators.
     fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>>;
+
+    /// Creates and updates in doubt, the oldest first, at most `limit`; those begun before this
+    /// process started and never ended are among them, those under way are not.
+    fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>>;
 
     /// Why it cannot work, if it cannot.
     fn problem(&self) -> Option<String>;

@@ -34,6 +34,7 @@ fn create(id: &str, transaction: &str) -> Intent {
         id: id.to_owned(),
         transaction: Some(transaction.to_owned()),
         meaning: meaning("{}"),
+        request: Bytes::from_static(b"{}"),
         sent: SentIds { header: Some(id.to_owned()), transaction: Some(transaction.to_owned()) },
         retention: Duration::from_secs(100),
         transaction_retention: Duration::from_secs(1_000),
@@ -104,6 +105,26 @@ async fn a_doubt_keeps_the_first_ids() {
     store.finish(&intent, End::InDoubt, None, at(1)).await.unwrap();
     let Ok(Begun::InDoubt(sent)) = store.begin(&create("E2", "T1"), at(2)).await else { panic!() };
     assert_eq!(sent.header.as_deref(), Some("E1"));
+}
+
+#[tokio::test]
+async fn doubts_are_listed_until_they_end() {
+    let store = store();
+    let (one, two) = (create("E1", "T1"), create("E2", "T2"));
+    for (intent, seconds) in [(&two, 5), (&one, 1)] {
+        store.begin(intent, at(seconds)).await.unwrap();
+    }
+    assert!(store.doubts(10).await.unwrap().is_empty(), "what is under way is not in doubt");
+    store.finish(&one, End::InDoubt, None, at(10)).await.unwrap();
+    store.finish(&two, End::InDoubt, None, at(11)).await.unwrap();
+    store.finish(&one, End::InDoubt, None, at(12)).await.unwrap();
+    let doubts = store.doubts(10).await.unwrap();
+    assert_eq!(doubts.iter().map(|doubt| doubt.intent.id.as_str()).collect::<Vec<_>>(), ["E1", "E2"]);
+    assert_eq!(doubts[0].intent.request, "{}");
+    assert_eq!(store.doubts(1).await.unwrap().len(), 1);
+    store.finish(&one, End::Answered(answer("one")), None, at(13)).await.unwrap();
+    store.finish(&two, End::Released, None, at(13)).await.unwrap();
+    assert!(store.doubts(10).await.unwrap().is_empty());
 }
 
 #[tokio::test]

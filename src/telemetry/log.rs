@@ -11,8 +11,9 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::clock::{Clock as _, SystemClock, iso8601};
 use crate::config::{Log, LogFormat};
 
-/// Sets the subscriber of the whole process; a second call has no effect.
-pub fn init(settings: Log) {
+/// Sets the subscriber of the whole process; a second call has no effect. `color` says whether the
+/// environment allows colours on a terminal (<https://no-color.org>).
+pub fn init(settings: Log, color: bool) {
     let terminal = io::stderr().is_terminal();
     let pretty = match settings.format {
         LogFormat::Auto => terminal,
@@ -24,15 +25,10 @@ pub fn init(settings: Log) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_timer(Jakarta);
     // Failing means that a subscriber is set already, which is the embedding program's right.
     let _ = if pretty {
-        builder.with_ansi(terminal && no_color_is_unset()).with_target(false).try_init()
+        builder.with_ansi(terminal && color).with_target(false).try_init()
     } else {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     };
-}
-
-/// <https://no-color.org>: present and not empty.
-fn no_color_is_unset() -> bool {
-    crate::config::environment("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 struct Jakarta;

@@ -170,7 +170,11 @@ impl Metrics {
     /// The encoder appends `_total` to counters and nothing to the others.
     fn register(&self, registry: &mut Registry) {
         registry.register("requests", "Requests answered", self.requests.clone());
-        registry.register("request_duration_seconds", "From the request's head to its answer", self.request_duration.clone());
+        registry.register(
+            "request_duration_seconds",
+            "From the request's head to its answer",
+            self.request_duration.clone(),
+        );
         registry.register("upstream_attempts", "Tries upstream by outcome", self.attempts.clone());
         registry.register("upstream_duration_seconds", "One try upstream", self.upstream_duration.clone());
         registry.register("in_flight", "Requests under way", self.in_flight.clone());
@@ -179,7 +183,11 @@ impl Metrics {
         registry.register("reference", "Where an account's members came from", self.reference.clone());
         registry.register("token_refreshes", "Token calls by result", self.token_refreshes.clone());
         registry.register("token_seconds_left", "Time a token is still good for", self.token_seconds_left.clone());
-        registry.register("unknown_outcomes", "Creates and updates nobody knows the outcome of", self.unknown_outcomes.clone());
+        registry.register(
+            "unknown_outcomes",
+            "Creates and updates nobody knows the outcome of",
+            self.unknown_outcomes.clone(),
+        );
         registry.register("clock_skew_seconds", "Upstream's clock less ours", self.clock_skew.clone());
         registry.register("config_reloads", "Reloads of the configuration by result", self.config_reloads.clone());
         let build: Family<Version, Gauge> = Family::default();
@@ -224,7 +232,9 @@ impl Metrics {
             Recognition::Conflict => "conflict",
             Recognition::InProgress => "in_progress",
         };
-        self.idempotency.get_or_create(&OperationResult { operation: Word(operation.name()), result: Word(result) }).inc();
+        self.idempotency
+            .get_or_create(&OperationResult { operation: Word(operation.name()), result: Word(result) })
+            .inc();
     }
 
     /// An account was looked up.
@@ -235,7 +245,9 @@ impl Metrics {
             ReferenceSource::Caller => "caller",
             ReferenceSource::Missing => "missing",
         };
-        self.reference.get_or_create(&OperationResult { operation: Word(operation.name()), result: Word(result) }).inc();
+        self.reference
+            .get_or_create(&OperationResult { operation: Word(operation.name()), result: Word(result) })
+            .inc();
     }
 
     /// A token call ended.

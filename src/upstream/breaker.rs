@@ -91,9 +91,13 @@ pub struct Breaker {
 enum State {
     /// Times of the latest failures, the oldest first; never more than `failures`.
     Closed(VecDeque<Instant>),
-    Open { until: Instant },
+    Open {
+        until: Instant,
+    },
     /// A probe is under way since then.
-    Probing { since: Instant },
+    Probing {
+        since: Instant,
+    },
 }
 
 impl Breaker {

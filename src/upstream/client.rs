@@ -42,7 +42,10 @@ impl std::error::Error for TransportError {}
 /// Sends one request, whose URI has a path only, and reads the whole answer.
 pub trait Transport: Send + Sync + fmt::Debug {
     /// Sends it once.
-    fn send(&self, request: http::Request<Full<Bytes>>) -> BoxFuture<'static, Result<http::Response<Bytes>, TransportError>>;
+    fn send(
+        &self,
+        request: http::Request<Full<Bytes>>,
+    ) -> BoxFuture<'static, Result<http::Response<Bytes>, TransportError>>;
 }
 
 /// The real thing: pooled HTTP/1.1 connections, TLS by the platform's roots.
@@ -81,7 +84,8 @@ impl HyperTransport {
             .try_with_platform_verifier()
             .map_err(std::io::Error::other)?
             .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         Ok(Self { client, scheme, authority })
     }
@@ -95,7 +99,10 @@ impl HyperTransport {
 }
 
 impl Transport for HyperTransport {
-    fn send(&self, mut request: http::Request<Full<Bytes>>) -> BoxFuture<'static, Result<http::Response<Bytes>, TransportError>> {
+    fn send(
+        &self,
+        mut request: http::Request<Full<Bytes>>,
+    ) -> BoxFuture<'static, Result<http::Response<Bytes>, TransportError>> {
         match self.address(request.uri()) {
             Ok(uri) => *request.uri_mut() = uri,
             Err(error) => return futures_util::future::ready(Err(error)).boxed(),

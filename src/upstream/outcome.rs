@@ -11,6 +11,7 @@ use crate::dialect::{Dialect, Operation, OperationKind};
 use crate::document::{Document, Kind, Value};
 
 /// What became of one try.
+#[expect(clippy::large_enum_variant, reason = "nearly every outcome is an answer; a box would cost each an allocation")]
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// Upstream answered, and the answer says what happened.
@@ -44,7 +45,12 @@ pub enum Unknown {
     /// The connection broke after the first byte may have left.
     Broken,
     /// A 5xx that does not say that nothing happened.
-    ServerError(u16),
+    ServerError {
+        /// Its status.
+        status: u16,
+        /// Whether it had an envelope, so that at least the application answered.
+        enveloped: bool,
+    },
     /// A success whose body is empty, cut off or no JSON object, or an answer over the size bound.
     BadAnswer,
 }
@@ -105,15 +111,28 @@ impl Answer {
             }
     }
 
-    /// Whether the answer stands, so that it is kept for repetitions (contract section 5 rule 4).
+    /// Whether upstream does not know the reference (`snap.md` section 5: 404 case 01).
     #[must_use]
-    pub fn is_definite(&self) -> bool {
-        match self.status.as_u16() {
-            200..=299 => true,
-            401 | 408 | 429 => false,
-            400..=499 => true,
-            _ => false,
-        }
+    pub fn knows_no_reference(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && self.code().is_some_and(|code| code.case == 1)
+    }
+
+    /// Whether something before Ayoconnect answered: a 502, 503 or 504 without an envelope.
+    #[must_use]
+    pub fn is_gateway_trouble(&self) -> bool {
+        matches!(self.status.as_u16(), 502..=504) && self.document.is_none()
+    }
+}
+
+/// Whether an answer of this status stands, so that it is kept for repetitions (contract section 5
+/// rule 4).
+#[must_use]
+pub fn is_definite(status: StatusCode) -> bool {
+    match status.as_u16() {
+        200..=299 => true,
+        401 | 408 | 429 => false,
+        400..=499 => true,
+        _ => false,
     }
 }
 
@@ -140,7 +159,7 @@ pub fn classify(operation: &Operation, answer: Answer) -> Outcome {
     if answer.status.is_success() && answer.document.is_none() {
         Outcome::Unknown(Unknown::BadAnswer)
     } else if answer.status.is_server_error() && !refuses(operation.dialect, &answer) {
-        Outcome::Unknown(Unknown::ServerError(status))
+        Outcome::Unknown(Unknown::ServerError { status, enveloped: answer.document.is_some() })
     } else {
         Outcome::Answered(answer)
     }
@@ -169,6 +188,7 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap();
         let answer = Answer::new(status, HeaderMap::new(), Bytes::from_static(body.as_bytes()));
         match classify(operation.operation(), answer) {
+            Outcome::Unknown(Unknown::ServerError { status, .. }) => format!("ServerError({status})"),
             Outcome::Unknown(why) => format!("{why:?}"),
             other => other.label().to_owned(),
         }
@@ -190,7 +210,13 @@ mod tests {
         let create = OperationId::ClassicCreate;
         assert_eq!(outcome(create, 503, r#"{"errors":[{"code":"0505"}]}"#), "answered");
         assert_eq!(outcome(create, 503, r#"{"errors":[{"code":"0924"}]}"#), "answered");
-        for body in [r#"{"errors":[{"code":"0025"}]}"#, r#"{"errors":[{"code":"0505"},{"code":"0201"}]}"#, r#"{"errors":[]}"#, "{}", ""] {
+        for body in [
+            r#"{"errors":[{"code":"0025"}]}"#,
+            r#"{"errors":[{"code":"0505"},{"code":"0201"}]}"#,
+            r#"{"errors":[]}"#,
+            "{}",
+            "",
+        ] {
             assert_eq!(outcome(create, 503, body), "ServerError(503)", "{body}");
         }
         assert_eq!(outcome(create, 502, r#"{"errors":[{"code":"0505"}]}"#), "ServerError(502)");
@@ -218,6 +244,8 @@ mod tests {
             headers.insert(http::HeaderName::try_from(name).unwrap(), http::HeaderValue::from_static("1"));
         }
         let answer = Answer::new(StatusCode::OK, headers, Bytes::new());
-        assert_eq!(answer.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["content-type", "x-timestamp"]);
+        let mut left: Vec<_> = answer.headers.keys().map(http::HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-type", "x-timestamp"]);
     }
 }

@@ -117,7 +117,9 @@ impl Tokens {
                 flight: Mutex::new(None),
             })
         };
-        Self { slots: merchants.iter().flat_map(|merchant| Dialect::ALL.map(|dialect| slot(merchant, dialect))).collect() }
+        Self {
+            slots: merchants.iter().flat_map(|merchant| Dialect::ALL.map(|dialect| slot(merchant, dialect))).collect(),
+        }
     }
 
     /// A usable token, at once where there is one.
@@ -146,7 +148,8 @@ impl Tokens {
     pub fn seconds_left(&self) -> impl Iterator<Item = (&Arc<Merchant>, Dialect, Option<f64>)> {
         let now = Instant::now();
         self.slots.iter().map(move |slot| {
-            let left = slot.current.load_full().map(|token| token.usable_until.saturating_duration_since(now).as_secs_f64());
+            let left =
+                slot.current.load_full().map(|token| token.usable_until.saturating_duration_since(now).as_secs_f64());
             (&slot.merchant, slot.dialect, left)
         })
     }
@@ -248,7 +251,8 @@ impl Slot {
         let snap = &self.source.upstream.snap;
         let client_id = self.merchant.client_id.expose();
         let timestamp = iso8601(self.source.clock.now());
-        let key = self.merchant.private_key.as_ref().ok_or_else(|| NoToken("the merchant has no private key".to_owned()))?;
+        let key =
+            self.merchant.private_key.as_ref().ok_or_else(|| NoToken("the merchant has no private key".to_owned()))?;
         let signature = key
             .sign(&StringToSign::rsa_client_timestamp(client_id, &timestamp), snap.signature.encoding)
             .map_err(|error| NoToken(error.to_string()))?;
@@ -291,7 +295,8 @@ impl Slot {
         let malformed = |what: &str| NoToken(format!("the answer to the token call {what}"));
         let body: Value = serde_json::from_slice(response.body()).map_err(|_| malformed("is not JSON"))?;
         let text = body.get("accessToken").and_then(Value::as_str).unwrap_or_default();
-        let mut bearer = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| malformed("has an unusable token"))?;
+        let mut bearer =
+            HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| malformed("has an unusable token"))?;
         bearer.set_sensitive(true);
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(malformed("has no usable token"));

@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub mod plan;
+
+pub use plan::{Plan, Refusal};
+
 use crate::dialect::amount::Amount;
 use crate::dialect::bank::{BNI, bank};
 use crate::dialect::number::{SnapNumber, classic_own_digits, without_blanks};
@@ -257,8 +261,8 @@ mod tests {
         Lesson { merchant, request: Some(request), answer, sent_id, transaction: "T", sent_at }
     }
 
-    const SNAP: &str = include_str!("../tests/vectors/exchanges-snap.json");
-    const CLASSIC: &str = include_str!("../tests/vectors/exchanges-classic.json");
+    const SNAP: &str = include_str!("../../tests/vectors/exchanges-snap.json");
+    const CLASSIC: &str = include_str!("../../tests/vectors/exchanges-classic.json");
 
     #[test]
     fn a_create_teaches_its_reference() {

@@ -1,0 +1,257 @@
+//! The operator's listener: probes, metrics, and what is known, masked (contract section 6).
+//!
+//! Never the app's listener, since nothing here is authenticated. Shows no secret, token, name or
+//! phone, and of a number the last four digits. Changes nothing.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tower::Service;
+
+use crate::clock::{SharedClock, iso8601};
+use crate::dialect::number::{masked, without_blanks};
+use crate::dialect::{Attach, describe};
+use crate::reference::Account;
+use crate::stack::Gateway;
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Class;
+
+/// The admin service.
+#[derive(Clone)]
+pub struct Admin(Arc<View>);
+
+/// What the admin service looks at.
+pub struct View {
+    /// The running stack.
+    pub gateway: Gateway,
+    /// For `/references` and `/idempotency`.
+    pub store: Arc<dyn Store>,
+    /// For `/metrics`.
+    pub registry: Registry,
+    /// Gauges that are set when scraped.
+    pub metrics: Arc<Metrics>,
+    /// `/config`, redacted.
+    pub effective: Value,
+    /// For retentions.
+    pub clock: SharedClock,
+    /// Whether the process is ending.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Admin")
+    }
+}
+
+impl Admin {
+    /// The service over a view.
+    #[must_use]
+    pub fn new(view: View) -> Self {
+        Self(Arc::new(view))
+    }
+}
+
+impl<B> Service<Request<B>> for Admin {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let view = Arc::clone(&self.0);
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        async move { Ok(view.answer(&method, &path).await) }.boxed()
+    }
+}
+
+impl View {
+    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if method != Method::GET && method != Method::HEAD {
+            let mut refusal = json_response(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "only GET and HEAD"}));
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refusal;
+        }
+        match path {
+            "/livez" => json_response(StatusCode::OK, &json!({"live": true})),
+            "/readyz" => self.ready(),
+            "/metrics" => self.scrape(),
+            "/config" => json_response(StatusCode::OK, &self.effective),
+            "/routes" => json_response(StatusCode::OK, &self.routes()),
+            "/status" => json_response(StatusCode::OK, &self.status()),
+            _ => match path.split_once('/').and_then(|(_, rest)| rest.split_once('/')) {
+                Some(("references", number)) if !number.is_empty() => self.references(number).await,
+                Some(("idempotency", key)) if !key.is_empty() => self.idempotency(key).await,
+                _ => json_response(StatusCode::NOT_FOUND, &json!({"error": "no such page", "pages": PAGES})),
+            },
+        }
+    }
+
+    /// Configuration, store and listeners; never upstream, whose troubles a restart would not cure.
+    fn ready(&self) -> Response<Full<Bytes>> {
+        let draining = self.draining.load(Ordering::Relaxed);
+        let problem = self.store.problem();
+        let component = |problem: Option<&str>| json!({"ready": problem.is_none(), "reason": problem.unwrap_or("ok")});
+        let ready = !draining && problem.is_none();
+        let body = json!({
+            "ready": ready,
+            "components": {
+                "configuration": component(None),
+                "store": component(problem.as_deref()),
+                "listener": component(draining.then_some("shutting down")),
+            },
+        });
+        json_response(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+    }
+
+    fn scrape(&self) -> Response<Full<Bytes>> {
+        for (merchant, dialect, left) in self.gateway.tokens().seconds_left() {
+            if let Some(seconds) = left {
+                self.metrics.token_seconds_left(&merchant.name, dialect, seconds);
+            }
+        }
+        let mut text = String::new();
+        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
+            return json_response(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "metrics cannot be written"}));
+        }
+        let mut response = Response::new(Full::from(text));
+        let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+
+    fn routes(&self) -> Value {
+        let routes = self.gateway.routes().iter().map(|route| {
+            let mut entry = describe::json(route.operation);
+            if let Some(members) = entry.as_object_mut() {
+                members.insert("method".to_owned(), route.method.as_str().into());
+                members.insert("path".to_owned(), route.path.as_str().into());
+            }
+            entry
+        });
+        json!({"routes": routes.collect::<Vec<_>>()})
+    }
+
+    fn status(&self) -> Value {
+        let now = Instant::now();
+        let tokens: Vec<Value> = self
+            .gateway
+            .tokens()
+            .seconds_left()
+            .map(|(merchant, dialect, seconds)| {
+                json!({"merchant": &*merchant.name, "dialect": dialect.name(), "seconds_left": seconds.map(f64::floor)})
+            })
+            .collect();
+        let merchants: Vec<Value> = self
+            .gateway
+            .limits()
+            .status()
+            .map(|(merchant, in_flight, left)| {
+                let limits: Vec<Value> = left
+                    .iter()
+                    .map(|left| json!({"policy": left.policy, "burst": left.rate.burst, "remaining": left.remaining}))
+                    .collect();
+                json!({"merchant": &**merchant, "in_flight": in_flight, "limits": limits})
+            })
+            .collect();
+        let breakers: serde_json::Map<String, Value> = Class::ALL
+            .iter()
+            .map(|class| (class.name().to_owned(), self.gateway.breakers().of(*class).state(now).into()))
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "tokens": tokens,
+            "merchants": merchants,
+            "store": {"problem": self.store.problem()},
+            "breakers": breakers,
+            "under_way": self.gateway.tasks().len(),
+        })
+    }
+
+    async fn references(&self, number: &str) -> Response<Full<Bytes>> {
+        let number: String = percent_decoded(number);
+        match self.store.accounts(without_blanks(&number)).await {
+            Ok(accounts) if accounts.is_empty() => not_known("virtual account"),
+            Ok(accounts) => {
+                let accounts: Vec<Value> = accounts.iter().map(|account| describe_account(account)).collect();
+                json_response(StatusCode::OK, &json!({"accounts": accounts}))
+            }
+            Err(error) => store_trouble(&error.to_string()),
+        }
+    }
+
+    async fn idempotency(&self, key: &str) -> Response<Full<Bytes>> {
+        match self.store.known(&percent_decoded(key), self.clock.now()).await {
+            Ok(known) if known.is_empty() => not_known("id"),
+            Ok(known) => {
+                let known: Vec<Value> = known
+                    .iter()
+                    .map(|known| {
+                        json!({
+                            "merchant": &*known.merchant,
+                            "operation": known.operation.name(),
+                            "state": known.state,
+                            "status": known.status,
+                            "expires": iso8601(known.expires),
+                        })
+                    })
+                    .collect();
+                json_response(StatusCode::OK, &json!({"known": known}))
+            }
+            Err(error) => store_trouble(&error.to_string()),
+        }
+    }
+}
+
+/// A record without the number's digits, names or phones; references are what an operator needs.
+fn describe_account(account: &Account) -> Value {
+    json!({
+        "merchant": &*account.merchant,
+        "dialect": account.dialect().name(),
+        "number": masked(&account.number),
+        "bankCode": account.bank_code,
+        "amount": account.amount.map(|amount| amount.to_string()),
+        "created": iso8601(account.created),
+        "referenceNo": account.value(Attach::Reference),
+        "trxId": account.value(Attach::TransactionId),
+    })
+}
+
+const PAGES: [&str; 8] =
+    ["/livez", "/readyz", "/metrics", "/config", "/routes", "/status", "/references/{va}", "/idempotency/{key}"];
+
+fn percent_decoded(text: &str) -> String {
+    let plus_kept = text.replace('+', "%2B");
+    form_urlencoded::parse(plus_kept.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()
+}
+
+fn not_known(what: &str) -> Response<Full<Bytes>> {
+    json_response(StatusCode::NOT_FOUND, &json!({"error": format!("no such {what} is known")}))
+}
+
+fn store_trouble(error: &str) -> Response<Full<Bytes>> {
+    json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": error}))
+}
+
+fn json_response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{body}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,71 @@
+//! The signals that end a process (contract section 9).
+//!
+//! The first SIGTERM or SIGINT asks for a graceful end, the second ends at once with code 1. What a
+//! graceful end is belongs to whoever waits here.
+
+use std::future::Future;
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Failure;
+
+/// Listens from the moment it is made, so that no signal is lost while servers start.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over from their default actions.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal that ends.
+    pub async fn end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("reloading is not available in this version; restart to apply a changed configuration");
+                }
+            }
+        }
+    }
+
+    /// Lets a graceful end happen unless a second signal comes.
+    ///
+    /// # Errors
+    /// What the end says, or that it was cut short.
+    pub async fn while_ending(&mut self, ending: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        tokio::select! {
+            ended = ending => ended,
+            () = self.end() => Err(Failure::Failed("ended at once by a second signal".to_owned())),
+        }
+    }
+}
+
+/// Runs an async command to its end. Work that does not end by itself is left behind.
+///
+/// # Errors
+/// What the command says, or that no runtime could be started.
+pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}

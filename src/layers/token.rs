@@ -1,0 +1,33 @@
+//! Gives every try a token, and a second one where upstream blames the first.
+//!
+//! Stands inside `retry`, since a token may end between tries, and outside `sign`, since the token is
+//! part of what is signed. A refused token is dropped and the try repeated once; fetching is the
+//! token manager's.
+
+use std::sync::Arc;
+
+use crate::call::{Attempt, Authorized};
+use crate::layers::next::Next;
+use crate::upstream::{NotSent, Outcome, Token, Tokens};
+
+/// The layer's step.
+pub async fn token(tokens: Arc<Tokens>, attempt: Attempt, next: Next<Authorized, Outcome>) -> Outcome {
+    let dialect = attempt.route.operation.dialect;
+    let Ok(token) = get(&tokens, &attempt).await else { return Outcome::NotSent(NotSent::NoToken) };
+    let outcome = next.run(Authorized { attempt: attempt.clone(), token: Arc::clone(&token) }).await;
+    match &outcome {
+        Outcome::Answered(answer) if answer.blames_token(dialect) => {}
+        Outcome::Answered(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => return outcome,
+    }
+    tokens.refuse(&attempt.merchant, dialect, &token);
+    match get(&tokens, &attempt).await {
+        Ok(token) => next.run(Authorized { attempt, token }).await,
+        // Upstream's own refusal says more than that there is no other token.
+        Err(_) => outcome,
+    }
+}
+
+async fn get(tokens: &Tokens, attempt: &Attempt) -> Result<Arc<Token>, ()> {
+    let dialect = attempt.route.operation.dialect;
+    tokens.get(&attempt.merchant, dialect, attempt.deadline).await.map_err(|_| ())
+}

@@ -1,0 +1,92 @@
+//! Accepts connections, serves each in a task of its own, and ends gracefully.
+//!
+//! Knows no routes and no HTTP semantics: it is given a tower service and gives it requests, over
+//! HTTP/1.1 and HTTP/2 without TLS (prior knowledge). The app's, the admin and the sandbox's
+//! listeners are all this one.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+/// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to
+/// change, and spinning would not help.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listener that is bound and not yet served.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    /// Where it is, also where port 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Binds an address.
+///
+/// # Errors
+/// Where the address is taken or not ours, with the address in the message.
+pub async fn bind(address: SocketAddr) -> std::io::Result<Bound> {
+    let explain =
+        |error: std::io::Error| std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(explain)?;
+    let address = listener.local_addr().map_err(explain)?;
+    Ok(Bound { listener, address })
+}
+
+/// Serves until told to stop, then lets what is under way end.
+///
+/// Stopping closes the listener at once and idle connections with it; the future ends when the last
+/// request has been answered. Bounding that in time is the caller's affair.
+pub async fn serve<S>(bound: Bound, service: S, header_timeout: Duration, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).half_close(true);
+    builder.http2().timer(TokioTimer::new());
+    let graceful = GracefulShutdown::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = bound.listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = stop.cancelled() => break,
+        };
+        connect(&builder, &graceful, stream, service.clone());
+    }
+    drop(bound);
+    graceful.shutdown().await;
+}
+
+fn connect<S>(builder: &Builder<TokioExecutor>, graceful: &GracefulShutdown, stream: TcpStream, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    // Answers are small and written at once; waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+    let watched = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = watched.await {
+            tracing::debug!(error, "a connection ended badly");
+        }
+    });
+}

@@ -1,0 +1,236 @@
+//! THE list of layers, top to bottom in the order a request passes them.
+//!
+//! Nothing here decides about a request. The shapes in `call.rs` keep a layer from standing before
+//! what it needs; between layers of one shape this list decides, and a test pins it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceBuilder};
+
+use crate::call::{BodyError, Inbound, Merchant, Route};
+use crate::clock::SharedClock;
+use crate::config::{Config, MerchantConfig};
+use crate::dialect::OperationId;
+use crate::entropy::Entropy;
+use crate::layers::breaker::breaker;
+use crate::layers::client::{Client, client};
+use crate::layers::collect::{Collect, collect};
+use crate::layers::dispatch::{Dispatch, dispatch};
+use crate::layers::idempotency::{Flights, Idempotency, idempotency};
+use crate::layers::identify::{Identify, identify};
+use crate::layers::next::{Next, Pending, layer};
+use crate::layers::observe::{Observe, observe};
+use crate::layers::rate_limit::{RateLimits, rate_limit};
+use crate::layers::reference::{References, reference};
+use crate::layers::render::{Render, render};
+use crate::layers::retry::{Retry, retry};
+use crate::layers::sign::{Sign, sign};
+use crate::layers::token::token;
+use crate::layers::validate::{Validate, validate};
+use crate::signature::HmacKey;
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Breakers, Tokens, Transport, token::Source};
+
+/// What a stack is built from besides its configuration; handed in, so that a test brings its own.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Wall time.
+    pub clock: SharedClock,
+    /// Ids and jitter.
+    pub entropy: Entropy,
+    /// The way to upstream.
+    pub transport: Arc<dyn Transport>,
+    /// What is remembered.
+    pub store: Arc<dyn Store>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The complete gateway as a tower service over `http::Request`: mount it in any server.
+///
+/// Cloning is cheap and shares everything. It is always ready and never fails: what goes wrong
+/// becomes a response.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    top: Next<Request<Inbound>, Response<Full<Bytes>>>,
+    parts: Arc<Parts>,
+}
+
+/// What is worth seeing of a running stack.
+#[derive(Debug)]
+struct Parts {
+    routes: Vec<Arc<Route>>,
+    limits: Arc<RateLimits>,
+    tokens: Arc<Tokens>,
+    breakers: Arc<Breakers>,
+    tasks: TaskTracker,
+}
+
+impl Gateway {
+    /// Builds the stack of a configuration.
+    ///
+    /// # Errors
+    /// Where a merchant's code, channel or client id is no header value; `config` lets none through.
+    pub fn new(config: &Config, surroundings: &Surroundings) -> Result<Self, http::header::InvalidHeaderValue> {
+        let Surroundings { clock, entropy, transport, store, metrics } = surroundings;
+        let merchants = config.merchants.iter().map(merchant).collect::<Result<Vec<_>, _>>()?;
+        let breakers = Arc::new(Breakers::new(&config.breaker));
+        let dispatching = Dispatch::new(&config.upstream, Arc::clone(clock));
+        let routes = dispatching.routes().to_vec();
+        let inquiry = routes.iter().find(|route| route.operation.id == OperationId::SnapInquiry).cloned();
+        let tokens = Arc::new(Tokens::new(&merchants, &Arc::new(token_source(config, surroundings, &breakers))));
+        let limits = Arc::new(RateLimits::new(&config.merchants, Arc::clone(metrics)));
+        let tasks = TaskTracker::new();
+        let recognising = Idempotency {
+            store: Arc::clone(store),
+            settings: config.idempotency.clone(),
+            clock: Arc::clone(clock),
+            metrics: Arc::clone(metrics),
+            tasks: tasks.clone(),
+            flights: Flights::default(),
+        };
+        let attaching = References {
+            store: Arc::clone(store),
+            settings: config.reference.clone(),
+            inquiry,
+            clock: Arc::clone(clock),
+            entropy: entropy.clone(),
+            metrics: Arc::clone(metrics),
+        };
+        let trying = Client {
+            transport: Arc::clone(transport),
+            attempt_timeout: config.upstream.attempt_timeout,
+            clock: Arc::clone(clock),
+            metrics: Arc::clone(metrics),
+        };
+        let classic_validation_status = config.errors.classic_validation_status;
+        let top = ServiceBuilder::new()
+            .layer(layer(Arc::new(Observe { metrics: Arc::clone(metrics), entropy: entropy.clone() }), observe))
+            .layer(layer(Arc::new(Render { clock: Arc::clone(clock), classic_validation_status }), render))
+            .layer(layer(Arc::new(dispatching), dispatch))
+            .layer(layer(Arc::new(Identify::new(&merchants)), identify))
+            .layer(layer(Arc::clone(&limits), rate_limit))
+            .layer(layer(Arc::new(collecting(config)), collect))
+            .layer(layer(Arc::new(validating(config, surroundings)), validate))
+            .layer(layer(Arc::new(recognising), idempotency))
+            .layer(layer(Arc::new(attaching), reference))
+            .layer(layer(Arc::new(Retry { settings: config.retry.clone(), entropy: entropy.clone() }), retry))
+            .layer(layer(Arc::clone(&tokens), token))
+            .layer(layer(Arc::new(Sign { clock: Arc::clone(clock), settings: config.upstream.snap.signature }), sign))
+            .layer(layer(Arc::clone(&breakers), breaker))
+            .service(Next::last(Arc::new(trying), client));
+        Ok(Self { top, parts: Arc::new(Parts { routes, limits, tokens, breakers, tasks }) })
+    }
+
+    /// The routes of the enabled generations.
+    #[must_use]
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.parts.routes
+    }
+
+    /// The merchants' allowances.
+    #[must_use]
+    pub fn limits(&self) -> &RateLimits {
+        &self.parts.limits
+    }
+
+    /// The merchants' tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.parts.tokens
+    }
+
+    /// Whether upstream is worth trying.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.parts.breakers
+    }
+
+    /// Creates and updates whose callers may have left; await them before the process ends.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.parts.tasks
+    }
+}
+
+impl<B> Service<Request<B>> for Gateway
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Answering {
+        let request = request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
+        Answering(self.top.run(request))
+    }
+}
+
+/// A response on its way.
+pub struct Answering(Pending<Response<Full<Bytes>>>);
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answering")
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Full<Bytes>>, Infallible>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context).map(Ok)
+    }
+}
+
+fn merchant(config: &MerchantConfig) -> Result<Arc<Merchant>, http::header::InvalidHeaderValue> {
+    Ok(Arc::new(Merchant {
+        name: Arc::clone(&config.name),
+        code: Arc::clone(&config.merchant_code),
+        code_header: HeaderValue::try_from(&*config.merchant_code)?,
+        channel_header: HeaderValue::try_from(&*config.channel_id)?,
+        client_id: config.client_id.clone(),
+        client_secret: config.client_secret.clone(),
+        hmac_key: HmacKey::new(config.client_secret.expose().as_bytes()),
+        private_key: config.private_key.clone(),
+    }))
+}
+
+fn token_source(config: &Config, surroundings: &Surroundings, breakers: &Arc<Breakers>) -> Source {
+    Source {
+        upstream: config.upstream.clone(),
+        retry: config.retry.clone(),
+        transport: Arc::clone(&surroundings.transport),
+        breakers: Arc::clone(breakers),
+        clock: Arc::clone(&surroundings.clock),
+        entropy: surroundings.entropy.clone(),
+        metrics: Arc::clone(&surroundings.metrics),
+    }
+}
+
+fn collecting(config: &Config) -> Collect {
+    Collect { max_bytes: config.listen.max_body_bytes, timeout: config.listen.body_timeout }
+}
+
+fn validating(config: &Config, surroundings: &Surroundings) -> Validate {
+    Validate {
+        clock: Arc::clone(&surroundings.clock),
+        entropy: surroundings.entropy.clone(),
+        missing_key: config.idempotency.key,
+    }
+}
