@@ -526,6 +526,78 @@ async fn updates_change_what_they_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_update_leaves_what_it_does_not_mention() {
+    let client = fresh();
+    let data = client.snap("create", &snap_create()).await.data();
+    let mut update = snap_update(&data);
+    for name in ["virtualAccountPhone", "expiredDate", "totalAmount"] {
+        update.as_object_mut().unwrap().remove(name);
+    }
+    update["additionalInfo"].as_object_mut().unwrap().remove("additionalInfo1");
+    let updated = client.snap("update", &update).await.data();
+    for name in ["virtualAccountPhone", "expiredDate", "totalAmount", "additionalInfo"] {
+        assert_eq!(updated[name], data[name], "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repetition_is_known_even_after_its_expiry() {
+    let client = fresh();
+    let id = client.id();
+    let first = client.snap_as("create", &snap_create(), &id).await;
+    client.advance("48h").await;
+    let again = client.snap_as("create", &snap_create(), &id).await;
+    assert_eq!((again.status, again.bytes), (200, first.bytes));
+    assert_eq!(code(&client.snap("create", &snap_create()).await), "4002701");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_occupied_number_comes_before_the_bank_s_offer() {
+    let client = fresh();
+    let bni = ("/additionalInfo/bankCode", json!("009"));
+    let number = ("/virtualAccountNo", json!("123456789012"));
+    let multi = ("/additionalInfo/isSingleUse", json!("N"));
+    assert_eq!(create_code(&client, &[bni.clone(), number.clone()]).await, "2002700");
+    assert_eq!(create_code(&client, &[bni, number, multi]).await, "4042712");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_is_known_by_its_own_padding_only() {
+    let client = fresh();
+    let mut body = snap_create();
+    body["virtualAccountNo"] = json!("123456789012345");
+    let data = client.snap("create", &body).await.data();
+    let mut inquiry = snap_inquiry(&data);
+    inquiry["virtualAccountNo"] = json!("  14629123456789012345");
+    assert_eq!(code(&client.snap("inquiry", &inquiry).await), "4043012");
+}
+
+#[tokio::test(start_paused = true)]
+async fn classic_names_have_to_agree() {
+    let client = fresh();
+    let (_, data) = classic(&client, &[]).await;
+    let not_found = |reply: Reply| (reply.status, reply.json()["errors"][0]["code"].clone()) == (503, json!("0213"));
+    assert!(not_found(client.classic_get(&data, "014").await));
+    assert!(not_found(classic_changed(&client, &data, "bankCode", json!("014")).await));
+    assert!(not_found(classic_changed(&client, &data, "customerId", json!("AYOTST-00000000")).await));
+    assert!(not_found(classic_changed(&client, &data, "virtualAccountId", json!("0".repeat(27))).await));
+    assert_eq!(classic_changed(&client, &data, "bankCode", json!("002")).await.status, 200);
+    let mut other = data.clone();
+    other["customerId"] = json!("AYOTST-00000000");
+    assert!(not_found(client.classic_get(&other, "002").await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classic_number_may_be_given_again_once_it_is_over() {
+    let client = fresh();
+    let number = [("/virtualAccountNumber", json!("12345678"))];
+    let (_, data) = classic(&client, &number).await;
+    assert_eq!(classic(&client, &number).await.0, 503);
+    client.pay(&data["virtualAccountNumber"], "150000.00").await;
+    assert_eq!(classic(&client, &number).await.0, 201);
+}
+
+#[tokio::test(start_paused = true)]
 async fn unusable_configurations_are_refused() {
     use ayova::config::sandbox::MerchantKey;
     let make = |set: fn(&mut SandboxConfig)| {
