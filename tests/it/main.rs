@@ -4,4 +4,6 @@
 //! that functions around the tests may unwrap and index as the tests do.
 
 #[cfg(test)]
+mod sandbox;
+#[cfg(test)]
 mod tidy;
