@@ -118,7 +118,7 @@ fn ask(admin: SocketAddr, method: Method, path: &str, body: Option<Value>) -> Re
         .method(method)
         .uri(format!("http://{admin}{path}"))
         .header("Content-Type", "application/json")
-        .body(Full::from(body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()))))
+        .body(Full::<Bytes>::new(body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()))))
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let mut answered = None;
     block_on(async {
