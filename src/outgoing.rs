@@ -29,7 +29,7 @@ pub fn query(operation: &Operation, checked: &Checked, members: &[Member]) -> St
     }
     let lookup = |name: &str| operation.query.iter().any(|field| field.name == name && field.need == Need::Lookup);
     let set = |name: &str| members.iter().any(|member| member.name == name);
-    let mut out = form_urlencoded::Serializer::new(String::from("?"));
+    let mut out = form_urlencoded::Serializer::for_suffix(String::from("?"), 1);
     for (name, value) in checked.query.iter().filter(|(name, _)| !lookup(name) && !set(name)) {
         out.append_pair(name, value);
     }

@@ -4,6 +4,16 @@
 //! that functions around the tests may unwrap and index as the tests do.
 
 #[cfg(test)]
+mod asks;
+#[cfg(test)]
+mod gateway_idempotency;
+#[cfg(test)]
+mod gateway_operations;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod stack_order;
 #[cfg(test)]
 mod tidy;
