@@ -194,7 +194,7 @@ impl View {
             .collect();
         let breakers: serde_json::Map<String, Value> = Class::ALL
             .iter()
-            .map(|class| (class.name().to_owned(), self.gateway.breakers().of(*class).state(now).into()))
+            .map(|class| (class.name().to_owned(), self.gateway.breakers().state(*class, now).into()))
             .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),

@@ -185,6 +185,8 @@ pub struct Authorized {
 pub struct Signed {
     /// Which operation.
     pub operation: &'static Operation,
+    /// Whose.
+    pub merchant: Arc<Merchant>,
     /// When everything must be over.
     pub deadline: Instant,
     /// The request; its URI has a path only.
