@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use jiff::{SignedDuration, Timestamp};
@@ -15,9 +16,8 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Begun, Doubt, End, Intent, Known, SentIds, Store, StoreError, StoredAnswer};
+use super::{Begun, Doubt, End, Intent, Known, Store, StoreError, StoredAnswer};
 use crate::dialect::{Dialect, OperationId};
-use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery, Handle};
 
 /// Bytes an entry costs besides its texts: keys, counters and moka's own nodes.
@@ -45,23 +45,19 @@ pub struct MemoryStore {
 
 #[derive(Debug)]
 struct Entry {
-    merchant: Arc<str>,
-    operation: OperationId,
-    meaning: Meaning,
-    sent: SentIds,
+    /// Without its request once it is answered.
+    intent: Intent,
     state: State,
     expires: Timestamp,
     transaction_expires: Timestamp,
-    retention: Duration,
-    transaction_retention: Duration,
 }
 
 #[derive(Clone, Debug)]
 enum State {
-    /// Under way. Should its process lose it, it is in doubt.
+    /// Under way. Should its gateway lose it, it is in doubt.
     Begun,
-    /// Nobody knows; what is needed to find out.
-    InDoubt(Box<Doubt>),
+    /// Nobody knows, since then.
+    InDoubt(Timestamp),
     Answered(Arc<StoredAnswer>),
 }
 
@@ -79,13 +75,13 @@ struct ByTransactionRetention;
 
 impl Expiry<String, Arc<Entry>> for ByRetention {
     fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        Some(entry.retention)
+        Some(entry.intent.retention)
     }
 }
 
 impl Expiry<String, Arc<Entry>> for ByTransactionRetention {
     fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        Some(entry.transaction_retention)
+        Some(entry.intent.transaction_retention)
     }
 }
 
@@ -147,23 +143,23 @@ impl MemoryStore {
             self.by_transaction.get(&key).filter(|entry| now < entry.transaction_expires)
         };
         let Some(entry) = by_id.or_else(by_transaction) else { return Begun::Fresh };
-        if entry.meaning != intent.meaning || entry.operation != intent.operation {
+        let known = &entry.intent;
+        if known.meaning != intent.meaning || known.operation != intent.operation {
             return Begun::Conflict;
         }
-        entry.answer().map_or_else(|| Begun::InDoubt(entry.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
+        entry.answer().map_or_else(|| Begun::InDoubt(known.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
     }
 
     fn write(&self, intent: &Intent, state: State, now: Timestamp) {
+        let request = match &state {
+            State::Begun | State::InDoubt(_) => intent.request.clone(),
+            State::Answered(_) => Bytes::new(),
+        };
         let entry = Arc::new(Entry {
-            merchant: Arc::clone(&intent.merchant),
-            operation: intent.operation,
-            meaning: intent.meaning,
-            sent: intent.sent.clone(),
+            intent: Intent { request, ..intent.clone() },
             state,
             expires: after(now, intent.retention),
             transaction_expires: after(now, intent.transaction_retention),
-            retention: intent.retention,
-            transaction_retention: intent.transaction_retention,
         });
         self.by_id.insert(id_key(intent), Arc::clone(&entry));
         if let Some(key) = transaction_key(intent) {
@@ -173,8 +169,8 @@ impl MemoryStore {
 
     /// Since when it is in doubt, if it is.
     fn since(&self, intent: &Intent) -> Option<Timestamp> {
-        match &self.by_id.get(&id_key(intent))?.state {
-            State::InDoubt(doubt) => Some(doubt.since),
+        match self.by_id.get(&id_key(intent))?.state {
+            State::InDoubt(since) => Some(since),
             State::Begun | State::Answered(_) => None,
         }
     }
@@ -260,10 +256,7 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         match end {
             End::Answered(answer) => self.write(intent, State::Answered(answer), now),
-            End::InDoubt => {
-                let doubt = Doubt { intent: intent.clone(), since: self.since(intent).unwrap_or(now) };
-                self.write(intent, State::InDoubt(Box::new(doubt)), now);
-            }
+            End::InDoubt => self.write(intent, State::InDoubt(self.since(intent).unwrap_or(now)), now),
             End::Released => self.forget(intent),
         }
         if let Some(account) = learned {
@@ -310,8 +303,8 @@ impl Store for MemoryStore {
             .map(|(_, entry)| (entry.expires, entry))
             .chain(by_transaction.map(|(_, entry)| (entry.transaction_expires, entry)))
             .map(|(expires, entry)| Known {
-                merchant: Arc::clone(&entry.merchant),
-                operation: entry.operation,
+                merchant: Arc::clone(&entry.intent.merchant),
+                operation: entry.intent.operation,
                 state: if entry.answer().is_some() { "answered" } else { "in_doubt" },
                 status: entry.answer().map(|answer| answer.status.as_u16()),
                 expires,
@@ -320,12 +313,21 @@ impl Store for MemoryStore {
         ready(Ok(found)).boxed()
     }
 
+    fn take_over(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        for (_, entry) in &self.by_id {
+            if matches!(entry.state, State::Begun) {
+                self.write(&entry.intent, State::InDoubt(now), now);
+            }
+        }
+        ready(Ok(())).boxed()
+    }
+
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
         let mut doubts: Vec<Doubt> = self
             .by_id
             .iter()
-            .filter_map(|(_, entry)| match &entry.state {
-                State::InDoubt(doubt) => Some(Doubt::clone(doubt)),
+            .filter_map(|(_, entry)| match entry.state {
+                State::InDoubt(since) => Some(Doubt { intent: entry.intent.clone(), since }),
                 State::Begun | State::Answered(_) => None,
             })
             .collect();
@@ -374,7 +376,7 @@ fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
         let headers: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
         answer.body.len() + headers
     });
-    weight(key.len() + answer)
+    weight(key.len() + entry.intent.request.len() + answer)
 }
 
 #[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]

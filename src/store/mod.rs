@@ -173,8 +173,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// What is known under an id or transaction of any merchant, for operators.
     fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>>;
 
-    /// Creates and updates in doubt, the oldest first, at most `limit`; those begun before this
-    /// process started and never ended are among them, those under way are not.
+    /// Says that a new gateway takes the store over and nothing begun before is under way any more:
+    /// what never ended is in doubt from now on. Called before the first request. A store that does
+    /// so when it is opened has nothing to do.
+    fn take_over(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = now;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Creates and updates in doubt, the oldest first, at most `limit`; those that were under way when
+    /// the store was [taken over](Self::take_over) are among them, those under way now are not.
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>>;
 
     /// Why it cannot work, if it cannot.

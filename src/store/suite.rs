@@ -108,6 +108,25 @@ async fn a_doubt_keeps_the_first_ids() {
 }
 
 #[tokio::test]
+async fn what_was_under_way_at_a_takeover_is_in_doubt() {
+    let store = store();
+    let (left, ended) = (create("E1", "T1"), create("E2", "T2"));
+    store.begin(&left, at(0)).await.unwrap();
+    store.begin(&ended, at(0)).await.unwrap();
+    store.finish(&ended, End::Answered(answer("two")), None, at(1)).await.unwrap();
+    assert!(store.doubts(9).await.unwrap().is_empty(), "what is under way is not in doubt");
+    store.take_over(at(5)).await.unwrap();
+    let doubts = store.doubts(9).await.unwrap();
+    let [doubt] = doubts.as_slice() else { panic!("{doubts:?}") };
+    assert_eq!((doubt.intent.id.as_str(), doubt.since), ("E1", at(5)));
+    assert_eq!((&doubt.intent.request, &doubt.intent.sent), (&left.request, &left.sent));
+    assert!(matches!(store.begin(&create("E9", "T1"), at(6)).await, Ok(Begun::InDoubt(sent)) if sent == left.sent));
+    assert!(matches!(store.begin(&ended, at(6)).await, Ok(Begun::Answered(_))));
+    store.take_over(at(7)).await.unwrap();
+    assert_eq!(store.doubts(9).await.unwrap()[0].since, at(5), "a doubt keeps its age");
+}
+
+#[tokio::test]
 async fn doubts_are_listed_until_they_end() {
     let store = store();
     let (one, two) = (create("E1", "T1"), create("E2", "T2"));
