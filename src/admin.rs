@@ -211,7 +211,10 @@ impl View {
         if state.is_some_and(|state| state != "unknown") {
             return problem(StatusCode::BAD_REQUEST, "state must be unknown; nothing else is listed");
         }
-        let doubts = self.gateway.resolver().doubts().await;
+        let doubts = match self.gateway.resolver().doubts().await {
+            Ok(doubts) => doubts,
+            Err(error) => return store_trouble(&error.to_string()),
+        };
         let outcomes: Vec<Value> = doubts.iter().map(describe_doubt).collect();
         json_response(StatusCode::OK, &json!({"outcomes": outcomes}))
     }

@@ -80,6 +80,7 @@ impl App {
         let surroundings =
             Surroundings { clock, entropy: Entropy::from_system()?, transport, store: open_store(config)?, metrics };
         let gateway = Gateway::new(config, &surroundings).map_err(io::Error::other)?;
+        gateway.resolver().take_over().await.map_err(io::Error::other)?;
         let (listen, admin) = (bind(config.listen.address).await?, bind(config.admin.address).await?);
         let draining = Arc::new(AtomicBool::new(false));
         let view = View {

@@ -272,6 +272,8 @@ pub struct Reply {
     pub attached: Vec<&'static str>,
     /// What the answer taught about an account; taken off by `idempotency`, which has it stored.
     pub learned: Option<Arc<Account>>,
+    /// Whether it leaves open what became of an earlier try, so that it does not stand.
+    pub doubt_remains: bool,
     /// What went on upstream.
     pub trace: Trace,
     /// Which operation, whose.

@@ -1,8 +1,10 @@
 //! Creates and updates under way in this process: whoever comes second joins the first.
 //!
 //! Promises that at most one flight is under way for an id or transaction, and that nobody waits for
-//! ever: a flight that vanishes ends as "nobody knows". What is done on a flight, and what was known
-//! before this process, are others' affairs.
+//! ever: a flight that vanishes ends as "nobody knows". A question about an outcome in doubt is a
+//! flight too, which nobody joins: whoever comes meanwhile waits and then boards, since the question
+//! is not his request. What is done on a flight, and what was known before this process, are others'
+//! affairs.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -37,7 +39,16 @@ pub struct Flights(Arc<Mutex<HashMap<String, Flight>>>);
 struct Flight {
     operation: OperationId,
     meaning: Meaning,
+    purpose: Purpose,
     landing: Landing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// The request itself is sent.
+    Request,
+    /// Upstream is asked, or an operator says, what became of it.
+    Question,
 }
 
 /// What boarding has come to.
@@ -47,6 +58,8 @@ pub enum Boarding {
     Lead(Seat, Landing),
     /// Wait for whoever is.
     Follow(Landing),
+    /// It is being found out what became of an earlier try: board again once that is over.
+    Wait(Landing),
     /// Somebody is on the way with something else.
     Conflict,
 }
@@ -61,15 +74,34 @@ impl Flights {
     /// Boards the flight of an intent: the one under way, or a new one.
     #[must_use]
     pub fn board(&self, intent: &Intent) -> Boarding {
+        self.enter(intent, Purpose::Request)
+    }
+
+    /// Reserves an intent while it is found out what became of it; nothing where somebody is on the
+    /// way. Ends when the seat is dropped.
+    #[must_use]
+    pub fn question(&self, intent: &Intent) -> Option<Seat> {
+        match self.enter(intent, Purpose::Question) {
+            Boarding::Lead(seat, _) => Some(seat),
+            Boarding::Follow(_) | Boarding::Wait(_) | Boarding::Conflict => None,
+        }
+    }
+
+    fn enter(&self, intent: &Intent, purpose: Purpose) -> Boarding {
         let keys = keys(intent);
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = keys.iter().find_map(|key| flights.get(key)) {
             let same = flight.meaning == intent.meaning && flight.operation == intent.operation;
-            return if same { Boarding::Follow(flight.landing.clone()) } else { Boarding::Conflict };
+            return match (same, flight.purpose) {
+                (false, _) => Boarding::Conflict,
+                (true, Purpose::Request) => Boarding::Follow(flight.landing.clone()),
+                (true, Purpose::Question) => Boarding::Wait(flight.landing.clone()),
+            };
         }
         let (landed, landing) = watch::channel(None);
         for key in &keys {
-            let flight = Flight { operation: intent.operation, meaning: intent.meaning, landing: landing.clone() };
+            let (operation, meaning) = (intent.operation, intent.meaning);
+            let flight = Flight { operation, meaning, purpose, landing: landing.clone() };
             if let Entry::Vacant(place) = flights.entry(key.clone()) {
                 place.insert(flight);
             }

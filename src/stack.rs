@@ -125,7 +125,8 @@ impl Gateway {
             merchants: merchants.clone(),
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
-            patience: config.upstream.deadline,
+            // An app's repetition waits as long, so it is one try and not a whole request's time.
+            patience: config.upstream.attempt_timeout,
         }));
         let attaching = References {
             store: Arc::clone(store),
@@ -175,7 +176,8 @@ impl Gateway {
         &self.parts.breakers
     }
 
-    /// Settles outcomes in doubt; somebody has to [`run`](Resolver::run) it.
+    /// Settles outcomes in doubt; somebody has to let it [`take_over`](Resolver::take_over) before the
+    /// first request, and [`run`](Resolver::run) it.
     #[must_use]
     pub fn resolver(&self) -> &Arc<Resolver> {
         &self.parts.resolver

@@ -121,6 +121,7 @@ impl Dispatch {
             reason: None,
             attached: Vec::new(),
             learned: None,
+            doubt_remains: false,
             trace: Trace::default(),
             about: About { dialect, ..About::default() },
         }

@@ -7,9 +7,11 @@
 //! there, and before everything that changes the body, since meaning is what the caller said. Does
 //! not know which store it has.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::call::{About, Call, Checked, Reply, Source, Trace};
@@ -54,20 +56,30 @@ pub async fn idempotency(
         return state.pass(call, &next).await;
     }
     let intent = state.intent(&call);
-    match state.flights.board(&intent) {
-        Boarding::Lead(seat, landing) => {
-            let work = Arc::clone(&state).lead(call, intent, next);
-            state.tasks.spawn(async move { seat.land(work.await) });
-            landed(landing).await
-        }
-        Boarding::Follow(landing) => {
-            // A follower uses no quota and no slot.
-            drop(call);
-            state.follow(operation.id, landing).await
-        }
-        Boarding::Conflict => {
-            state.metrics.recognised(operation.id, Recognition::Conflict);
-            Err(Error::IdempotencyConflict)
+    let patience = Instant::now() + state.settings.wait;
+    loop {
+        match state.flights.board(&intent) {
+            Boarding::Lead(seat, landing) => {
+                let work = Arc::clone(&state).lead(call, intent, next);
+                state.tasks.spawn(async move { seat.land(work.await) });
+                return landed(landing).await;
+            }
+            Boarding::Follow(landing) => {
+                // A follower uses no quota and no slot.
+                drop(call);
+                return state.follow(operation.id, landing).await;
+            }
+            // What is found out about the earlier try is in the store when the wait is over.
+            Boarding::Wait(question) => {
+                if timeout_at(patience, landed(question)).await.is_err() {
+                    state.metrics.recognised(operation.id, Recognition::InProgress);
+                    return Err(Error::IdempotencyInProgress);
+                }
+            }
+            Boarding::Conflict => {
+                state.metrics.recognised(operation.id, Recognition::Conflict);
+                return Err(Error::IdempotencyConflict);
+            }
         }
     }
 }
@@ -149,13 +161,14 @@ impl Idempotency {
             Ok(Begun::Fresh) => false,
         };
         self.metrics.recognised(operation, Recognition::New);
-        let result = next.run(call).await;
+        // A defect below must not leave the record under way: nobody knows how far the request came.
+        let result = AssertUnwindSafe(next.run(call)).catch_unwind().await.unwrap_or(Err(Error::OutcomeUnknown));
         self.finish(&intent, result, doubted).await
     }
 
     async fn finish(&self, intent: &Intent, result: Result<Reply>, doubted: bool) -> Result<Reply> {
         let (end, learned) = match &result {
-            Ok(reply) if is_definite(reply.status) => {
+            Ok(reply) if is_definite(reply.status) && !reply.doubt_remains => {
                 (End::Answered(Arc::new(StoredAnswer::from(reply))), reply.learned.clone())
             }
             Err(Error::OutcomeUnknown) => (End::InDoubt, None),
@@ -174,6 +187,8 @@ impl Idempotency {
                 tracing::error!(error = %error, "an answer could not be stored");
                 Ok(Reply { learned: None, reason: Some(Reason::NotStored), ..reply })
             }
+            // That this try never left says nothing about the earlier one.
+            (Err(_), _) if doubted => Err(Error::OutcomeUnknown),
             (Err(error), _) => Err(error),
         }
     }
@@ -225,6 +240,7 @@ fn replay(answer: &StoredAnswer) -> Reply {
         reason: None,
         attached: answer.attached.clone(),
         learned: None,
+        doubt_remains: false,
         trace: Trace::default(),
         about: About::default(),
     }

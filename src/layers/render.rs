@@ -50,7 +50,7 @@ pub async fn render(
 }
 
 fn render_reply(reply: Reply) -> Response<Full<Bytes>> {
-    let Reply { status, mut headers, body, source, reason, attached, trace, about, learned: _ } = reply;
+    let Reply { status, mut headers, body, source, reason, attached, trace, about, learned: _, doubt_remains: _ } = reply;
     headers.insert(SOURCE, HeaderValue::from_static(source.name()));
     if let Some(reason) = reason {
         headers.insert(REASON, HeaderValue::from_static(reason.code()));

@@ -119,12 +119,6 @@ impl Answer {
         self.status == StatusCode::NOT_FOUND && self.code().is_some_and(|code| code.case == 1)
     }
 
-    /// Whether upstream knows the ids already: after a repetition of ours that means "arrived".
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        self.status == StatusCode::CONFLICT
-    }
-
     /// Whether something before Ayoconnect answered: a 502, 503 or 504 without an envelope.
     #[must_use]
     pub fn is_gateway_trouble(&self) -> bool {
