@@ -101,7 +101,7 @@ fn may_repeat(operation: &Operation, outcome: &Outcome) -> bool {
         Outcome::NotSent(NotSent::NoToken | NotSent::BreakerOpen | NotSent::Deadline | NotSent::Defect) => false,
         // With the same ids and bytes upstream recognises a repetition (`errors.md` sections 1, 4).
         Outcome::Unknown(_) => operation.repeat != Repeat::Never,
-        Outcome::Answered(answer) => operation.kind == OperationKind::Read && answer.is_gateway_trouble(),
+        Outcome::Answered(answer) => operation.kind == OperationKind::Read && answer.says_nothing(),
     }
 }
 

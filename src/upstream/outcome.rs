@@ -119,10 +119,11 @@ impl Answer {
         self.status == StatusCode::NOT_FOUND && self.code().is_some_and(|code| code.case == 1)
     }
 
-    /// Whether something before Ayoconnect answered: a 502, 503 or 504 without an envelope.
+    /// Whether it says nothing: something before Ayoconnect answered (502, 503 or 504 without an
+    /// envelope), or a success is empty, cut off or not JSON.
     #[must_use]
-    pub fn is_gateway_trouble(&self) -> bool {
-        matches!(self.status.as_u16(), 502..=504) && self.document.is_none()
+    pub fn says_nothing(&self) -> bool {
+        self.document.is_none() && matches!(self.status.as_u16(), 200..=299 | 502..=504)
     }
 }
 
