@@ -91,28 +91,17 @@ impl Setup {
         let random = rand::rngs::StdRng::seed_from_u64(u64::from(self.seed));
         let sandbox = Sandbox::new(self.sandbox, Arc::clone(&clock), random).unwrap();
         let wire = Wire::over(sandbox.clone());
-        let mut registry = Registry::default();
-        let metrics = Arc::new(Metrics::new(&mut registry));
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(1 << 26, 1 << 25)));
-        let surroundings = Surroundings {
-            clock: Arc::clone(&clock),
-            entropy: Entropy::from_seed([self.seed; 32]),
-            transport: Arc::new(wire.clone()),
-            store: Arc::clone(&store),
-            metrics: Arc::clone(&metrics),
-        };
-        let gateway = Gateway::new(&self.config, &surroundings).unwrap();
-        let admin = Admin::new(View {
-            gateway: gateway.clone(),
-            store,
-            registry,
-            metrics,
-            effective: Value::Null,
-            clock: Arc::clone(&clock),
-            draining: Arc::default(),
-        });
-        World { gateway, wire, clock, sandbox, admin, config: self.config }
+        let life = Life { transport: Arc::new(wire.clone()), store, seed: self.seed };
+        World::live(life, self.config, clock, (sandbox, wire))
     }
+}
+
+/// What one gateway lives on, and another after it.
+pub(crate) struct Life {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) seed: u8,
 }
 
 fn per_second((per_second, burst): (u32, u32)) -> Rate {
@@ -131,6 +120,36 @@ pub(crate) struct World {
 }
 
 impl World {
+    fn live(life: Life, config: Config, clock: SharedClock, (sandbox, wire): (Sandbox, Wire)) -> Self {
+        let Life { transport, store, seed } = life;
+        let mut registry = Registry::default();
+        let metrics = Arc::new(Metrics::new(&mut registry));
+        let surroundings = Surroundings {
+            clock: Arc::clone(&clock),
+            entropy: Entropy::from_seed([seed; 32]),
+            transport,
+            store: Arc::clone(&store),
+            metrics: Arc::clone(&metrics),
+        };
+        let gateway = Gateway::new(&config, &surroundings).unwrap();
+        let admin = Admin::new(View {
+            gateway: gateway.clone(),
+            store,
+            registry,
+            metrics,
+            effective: Value::Null,
+            clock: Arc::clone(&clock),
+            draining: Arc::default(),
+        });
+        Self { gateway, wire, clock, config, sandbox, admin }
+    }
+
+    /// Another gateway over the same upstream, on the same clock; this one is no longer used.
+    pub(crate) fn again(&self, life: Life) -> Self {
+        let upstream = (self.sandbox.clone(), self.wire.clone());
+        Self::live(life, self.config.clone(), Arc::clone(&self.clock), upstream)
+    }
+
     /// One merchant, defaults.
     pub(crate) fn new() -> Self {
         Setup::new(1).build()
@@ -180,6 +199,12 @@ impl World {
     /// An admin page.
     pub(crate) async fn admin(&self, path: &str) -> Got {
         let request = Request::builder().uri(path).body(Full::<Bytes>::default()).unwrap();
+        Got::read(self.admin.clone().oneshot(request).await.unwrap())
+    }
+
+    /// An operator's word.
+    pub(crate) async fn admin_post(&self, path: &str, body: Value) -> Got {
+        let request = Request::builder().method("POST").uri(path).body(Full::from(body.to_string())).unwrap();
         Got::read(self.admin.clone().oneshot(request).await.unwrap())
     }
 

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod gateway_idempotency;
 #[cfg(test)]
 mod gateway_operations;
