@@ -20,7 +20,7 @@ use crate::config::{self, SameTrxId};
 use crate::dialect::{Dialect, OperationId, OperationKind};
 use crate::document::{Document, Meaning};
 use crate::error::{Error, Reason};
-use crate::flights::{Boarding, Flights, Landing, landed};
+use crate::flights::{Boarding, Flights, Landing, Seat, boarded, landed};
 use crate::layers::next::Next;
 use crate::store::{Begun, End, Intent, SentIds, Store, StoredAnswer};
 use crate::telemetry::metrics::{Metrics, Recognition};
@@ -60,8 +60,11 @@ pub async fn idempotency(
     loop {
         match state.flights.board(&intent) {
             Boarding::Lead(seat, landing) => {
-                let work = Arc::clone(&state).lead(call, intent, next);
-                state.tasks.spawn(async move { seat.land(work.await) });
+                let leading = Arc::clone(&state);
+                state.tasks.spawn(async move {
+                    let result = leading.lead(call, intent, next, &seat).await;
+                    seat.land(result);
+                });
                 return landed(landing).await;
             }
             Boarding::Follow(landing) => {
@@ -69,9 +72,9 @@ pub async fn idempotency(
                 drop(call);
                 return state.follow(operation.id, landing).await;
             }
-            // What is found out about the earlier try is in the store when the wait is over.
-            Boarding::Wait(question) => {
-                if timeout_at(patience, landed(question)).await.is_err() {
+            // Whatever was found out is in the store when the wait is over.
+            Boarding::Wait(other) => {
+                if timeout_at(patience, boarded(other)).await.is_err() {
                     state.metrics.recognised(operation.id, Recognition::InProgress);
                     return Err(Error::IdempotencyInProgress);
                 }
@@ -133,10 +136,11 @@ impl Idempotency {
 
     /// The work of whoever came first: record, pass on, record the end.
     async fn lead(
-        self: Arc<Self>,
+        &self,
         mut call: Call<Checked>,
         mut intent: Intent,
         next: Next<Call<Checked>, Result<Reply>>,
+        seat: &Seat,
     ) -> Result<Reply> {
         let operation = intent.operation;
         let begun = self.store.begin(&intent, self.clock.now()).await;
@@ -160,6 +164,7 @@ impl Idempotency {
             }
             Ok(Begun::Fresh) => false,
         };
+        seat.fly();
         self.metrics.recognised(operation, Recognition::New);
         // A defect below must not leave the record under way: nobody knows how far the request came.
         let result = AssertUnwindSafe(next.run(call)).catch_unwind().await.unwrap_or(Err(Error::OutcomeUnknown));
