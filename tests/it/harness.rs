@@ -323,6 +323,8 @@ pub(crate) enum Act {
     Panic,
     /// This comes back, and it never arrives.
     Answer(u16, &'static str),
+    /// It arrives, and this comes back instead of its answer.
+    Instead(u16, &'static str),
     /// As [`Act::Answer`], with headers.
     AnswerWith(Box<Response<Bytes>>),
 }
@@ -428,6 +430,10 @@ async fn perform(act: Act, sandbox: Sandbox, request: Request<Full<Bytes>>) -> R
             return Ok(Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap());
         }
         Act::AnswerWith(response) => return Ok(*response),
+        Act::Instead(status, body) => {
+            sandbox.oneshot(request).await.map_err(|_| TransportError::Broken("closed".to_owned()))?;
+            return Ok(Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap());
+        }
         Act::Swallow => {
             sandbox.oneshot(request).await.map_err(|_| broken("closed"))?;
             return Err(broken("connection reset before the answer"));
