@@ -8,7 +8,7 @@
 //! Promises the same run for the same seed. `AYOVA_MODEL_SEED=n` runs one schedule and
 //! `AYOVA_MODEL_SCHEDULES=n` that many instead of 5,000.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,6 +176,8 @@ struct Sent {
     /// Whether its answer stood when it was sent.
     stood: bool,
     call: JoinHandle<Option<Got>>,
+    /// Whether nothing with its ids was ever sent before.
+    first: bool,
 }
 
 /// One schedule under way.
@@ -190,6 +192,8 @@ struct Run {
     /// The answer that stands, by key.
     stood: BTreeMap<Key, (u16, Bytes)>,
     under_way: Vec<Sent>,
+    /// Keys under which something was sent to the gateway.
+    sent: BTreeSet<Key>,
     passed: Duration,
     next_tag: u32,
     log: Vec<String>,
@@ -213,6 +217,7 @@ impl Run {
             asked: Vec::new(),
             stood: BTreeMap::new(),
             under_way: Vec::new(),
+            sent: BTreeSet::new(),
             passed: Duration::ZERO,
             next_tag: 1,
             log: Vec::new(),
@@ -301,7 +306,8 @@ impl Run {
         self.log.push(format!("{} tag {} number {:?}", key.operation.name(), key.tag, key.number));
         let answering = self.world.send(ask);
         let call = tokio::spawn(async move { timeout(PATIENCE, answering).await.ok() });
-        self.under_way.push(Sent { key: key.clone(), stood: self.stood.contains_key(key), call });
+        let first = self.sent.insert(key.clone());
+        self.under_way.push(Sent { key: key.clone(), stood: self.stood.contains_key(key), call, first });
     }
 
     /// Another body under ids that are taken: always refused, never sent.
@@ -373,6 +379,18 @@ impl Run {
             sent.call.abort();
         }
         self.live().await;
+        self.nothing_is_forgotten().await;
+    }
+
+    /// What was under way or in doubt when the gateway died is shown by the next one.
+    async fn nothing_is_forgotten(&self) {
+        let listed = self.world.admin("/outcomes").await.text();
+        for key in self.asked.iter().filter(|key| key.kind() != OperationKind::Read) {
+            let page = self.world.admin(&format!("/idempotency/{}", id(key.tag))).await;
+            let open = page.status == 200 && page.json()["known"][0]["state"] == "in_doubt";
+            let shown = listed.contains(&id(key.tag));
+            self.check(open == shown, &format!("tag {}: in doubt {open}, listed {shown}", key.tag));
+        }
     }
 
     /// Holds every answer that has come against the model.
@@ -380,10 +398,29 @@ impl Run {
         let sent = std::mem::take(&mut self.under_way);
         let (ended, under_way): (Vec<_>, Vec<_>) = sent.into_iter().partition(|sent| sent.call.is_finished());
         self.under_way = under_way;
-        for Sent { key, stood, call } in ended {
+        let mut alone = self.sent.clone();
+        ended.iter().chain(&self.under_way).filter(|sent| !sent.first).for_each(|sent| {
+            alone.remove(&sent.key);
+        });
+        for Sent { key, stood, call, first } in ended {
             let got = call.await.unwrap();
             self.check(got.is_some(), &format!("tag {} was never answered", key.tag));
-            self.judge(&key, &got.unwrap(), stood);
+            let got = got.unwrap();
+            self.judge(&key, &got, stood);
+            if first && alone.contains(&key) {
+                self.not_sent_is_true(&key, &got).await;
+            }
+        }
+    }
+
+    /// "Provably not sent" must be so; judged where nothing else was sent under those ids.
+    async fn not_sent_is_true(&self, key: &Key, got: &Got) {
+        let says = matches!(got.reason(), "UPSTREAM_UNAVAILABLE" | "TOKEN_UNAVAILABLE");
+        if says && key.kind() == OperationKind::Create {
+            let accounts = self.world.control("GET", "/_sandbox/accounts", Value::Null).await.to_string();
+            let numbered = !key.number.is_empty() && accounts.contains(&key.number);
+            let made = numbered || accounts.contains(&id(key.tag));
+            self.check(!made, &format!("tag {} was made and the app was told {}", key.tag, got.reason()));
         }
     }
 
