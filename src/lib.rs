@@ -16,6 +16,7 @@ pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod dialect;
 pub mod document;
 pub mod entropy;

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::call::{About, Call, Checked, Reply, Source, Trace};
 use crate::clock::SharedClock;
 use crate::config::{self, SameTrxId};
+use crate::crash::{self, Place};
 use crate::dialect::{Dialect, OperationId, OperationKind};
 use crate::document::{Document, Meaning};
 use crate::error::{Error, Reason};
@@ -149,7 +150,9 @@ impl Idempotency {
             Ok(Begun::Fresh) => false,
         };
         self.metrics.recognised(operation, Recognition::New);
+        crash::pass(Place::Begun);
         let result = next.run(call).await;
+        crash::pass(Place::Answered);
         self.finish(&intent, result, doubted).await
     }
 
@@ -168,6 +171,7 @@ impl Idempotency {
             self.metrics.in_doubt(intent.operation, if in_doubt { 1 } else { -1 });
         }
         let stored = self.store.finish(intent, end, learned, self.clock.now()).await;
+        crash::pass(Place::Stored);
         match (result, stored) {
             (Ok(reply), Ok(())) => Ok(Reply { learned: None, ..reply }),
             (Ok(reply), Err(error)) => {
