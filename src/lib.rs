@@ -29,3 +29,4 @@ pub mod stack;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+mod wire;
