@@ -6,6 +6,7 @@
 //! one; the sandbox has its own, which can also break connections on purpose.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -39,12 +40,21 @@ pub struct Bound {
 ///
 /// # Errors
 /// Where the address is taken or not ours, with the address in the message.
-pub async fn bind(address: SocketAddr) -> std::io::Result<Bound> {
-    let explain =
-        |error: std::io::Error| std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(explain)?;
-    let address = listener.local_addr().map_err(explain)?;
+pub async fn bind(address: SocketAddr) -> io::Result<Bound> {
+    let listener = TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
     Ok(Bound { listener, address })
+}
+
+/// The system's error with the address and, where there is one, the way out.
+pub(crate) fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
+    let way_out = match error.kind() {
+        io::ErrorKind::AddrInUse => "; something else listens there: end it, or give another address",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address: give one it has",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: give a higher one",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{way_out}"))
 }
 
 /// Serves until told to stop, then lets what is under way end.

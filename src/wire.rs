@@ -101,11 +101,11 @@ struct Head {
 }
 
 impl Head {
-    /// Whether these bytes end a head that has both headers.
+    /// Whether the head is over and has both headers.
     fn read(&mut self, bytes: &[u8]) -> bool {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.is_over {
-                return false;
+                break;
             }
             let room = ENCODING.len().saturating_sub(self.line.len()).min(piece.len());
             self.line.extend_from_slice(piece.get(..room).unwrap_or_default());
@@ -194,7 +194,7 @@ mod tests {
     fn check(head: &str, expected: bool) {
         for size in [1, 3, 7, head.len()] {
             let mut reader = Head::default();
-            let found = head.as_bytes().chunks(size).map(|piece| reader.read(piece)).any(|found| found);
+            let found = head.as_bytes().chunks(size).fold(false, |_, piece| reader.read(piece));
             assert_eq!(found, expected, "in pieces of {size}: {head}");
         }
     }
@@ -204,6 +204,7 @@ mod tests {
         check("POST / HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", true);
         check("POST / HTTP/1.1\r\nTRANSFER-ENCODING:chunked\r\nA: b\r\ncontent-length:2\r\n\r\n", true);
         check("\r\nPOST / HTTP/1.1\nTransfer-Encoding: chunked\nContent-Length: 2\n\n", true);
+        check("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n", true);
     }
 
     #[test]
