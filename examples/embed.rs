@@ -31,6 +31,7 @@ use http_body_util::{BodyExt as _, Full};
 use prometheus_client::registry::Registry;
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -42,14 +43,17 @@ async fn main() -> Fallible<()> {
         None => over_a_simulator()?,
     };
     let gateway = gateway(&config, transport)?;
-    let tasks = gateway.tasks().clone();
+    let (tasks, stop) = (gateway.tasks().clone(), CancellationToken::new());
+    // Asks Ayoconnect about creates and updates whose answer was lost.
+    let resolving = tokio::spawn(Arc::clone(gateway.resolver()).run(stop.clone()));
     let listener = tokio::net::TcpListener::bind(config.listen.address).await?;
     println!("listening on http://{}; Ctrl-C ends it", listener.local_addr()?);
     axum::serve(listener, app(gateway)).with_graceful_shutdown(tokio::signal::ctrl_c().map(drop)).await?;
     // A create whose caller has left goes on; ending now would leave it in doubt.
     tasks.close();
     tasks.wait().await;
-    Ok(())
+    stop.cancel();
+    Ok(resolving.await?)
 }
 
 /// The program's own routes, and the gateway for all others.

@@ -114,7 +114,7 @@ impl Dispatch {
         };
         Reply {
             // A login is the one thing answered here, and it always succeeds: the default status.
-            status: http::StatusCode::default(),
+            status: Default::default(),
             headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]),
             body: Bytes::from(body.to_string()),
             source: Source::Gateway,

@@ -56,7 +56,11 @@ impl Validate {
         let given = Given { headers: &call.headers, query: &query, body: document.as_ref() };
         let mut faults = check(operation, given, Form::Caller, self.clock.now());
         let ids = self.ids(operation, &call.headers, document.as_ref(), &mut faults);
-        if faults.is_empty() { Ok(Checked { document, query, ids }) } else { Err(Error::InvalidRequest(faults)) }
+        if faults.is_empty() {
+            Ok(Checked { document, query, ids, in_doubt: false })
+        } else {
+            Err(Error::InvalidRequest(faults))
+        }
     }
 
     /// The ids a request goes by; faults where it has none and may not have one made.

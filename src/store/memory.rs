@@ -15,7 +15,7 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Begun, End, Intent, Known, SentIds, Store, StoreError, StoredAnswer};
+use super::{Begun, Doubt, End, Intent, Known, SentIds, Store, StoreError, StoredAnswer};
 use crate::dialect::{Dialect, OperationId};
 use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery, Handle};
@@ -25,6 +25,9 @@ const ENTRY_OVERHEAD: usize = 512;
 
 /// Accounts that may share own digits before looking them up by these is given up.
 const NAMESAKES_MAX: usize = 8;
+
+/// Prefixes that are kept at most.
+const PREFIXES_MAX: u64 = 4_096;
 
 /// Memory for intents and accounts.
 pub struct MemoryStore {
@@ -36,6 +39,8 @@ pub struct MemoryStore {
     by_own_digits: Cache<String, Arc<[String]>>,
     /// Whole numbers by `virtualAccountId`.
     by_account_id: Cache<String, Arc<str>>,
+    /// Padded prefixes by merchant and bank; as many as there are merchants and banks.
+    prefixes: Cache<String, Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -44,12 +49,29 @@ struct Entry {
     operation: OperationId,
     meaning: Meaning,
     sent: SentIds,
-    /// Absent: in doubt, also while it is under way.
-    answer: Option<Arc<StoredAnswer>>,
+    state: State,
     expires: Timestamp,
     transaction_expires: Timestamp,
     retention: Duration,
     transaction_retention: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Under way. Should its process lose it, it is in doubt.
+    Begun,
+    /// Nobody knows; what is needed to find out.
+    InDoubt(Box<Doubt>),
+    Answered(Arc<StoredAnswer>),
+}
+
+impl Entry {
+    fn answer(&self) -> Option<&Arc<StoredAnswer>> {
+        match &self.state {
+            State::Answered(answer) => Some(answer),
+            State::Begun | State::InDoubt(_) => None,
+        }
+    }
 }
 
 struct ByRetention;
@@ -94,6 +116,7 @@ impl MemoryStore {
                 .max_capacity(index)
                 .weigher(|key: &String, number: &Arc<str>| weight(key.len() + number.len()))
                 .build(),
+            prefixes: Cache::new(PREFIXES_MAX),
         }
     }
 
@@ -127,19 +150,16 @@ impl MemoryStore {
         if entry.meaning != intent.meaning || entry.operation != intent.operation {
             return Begun::Conflict;
         }
-        entry
-            .answer
-            .as_ref()
-            .map_or_else(|| Begun::InDoubt(entry.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
+        entry.answer().map_or_else(|| Begun::InDoubt(entry.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
     }
 
-    fn write(&self, intent: &Intent, answer: Option<Arc<StoredAnswer>>, now: Timestamp) {
+    fn write(&self, intent: &Intent, state: State, now: Timestamp) {
         let entry = Arc::new(Entry {
             merchant: Arc::clone(&intent.merchant),
             operation: intent.operation,
             meaning: intent.meaning,
             sent: intent.sent.clone(),
-            answer,
+            state,
             expires: after(now, intent.retention),
             transaction_expires: after(now, intent.transaction_retention),
             retention: intent.retention,
@@ -148,6 +168,14 @@ impl MemoryStore {
         self.by_id.insert(id_key(intent), Arc::clone(&entry));
         if let Some(key) = transaction_key(intent) {
             self.by_transaction.insert(key, entry);
+        }
+    }
+
+    /// Since when it is in doubt, if it is.
+    fn since(&self, intent: &Intent) -> Option<Timestamp> {
+        match &self.by_id.get(&id_key(intent))?.state {
+            State::InDoubt(doubt) => Some(doubt.since),
+            State::Begun | State::Answered(_) => None,
         }
     }
 
@@ -169,9 +197,16 @@ impl MemoryStore {
         if !account.own_digits.is_empty() {
             self.index_own_digits(&account, dialect);
         }
-        if let Handle::Classic { account_id, .. } = &account.handle {
-            let key = account_key(&account.merchant, dialect, account_id);
-            self.by_account_id.insert(key, account.digits().into());
+        match &account.handle {
+            Handle::Classic { account_id, .. } => {
+                let key = account_key(&account.merchant, dialect, account_id);
+                self.by_account_id.insert(key, account.digits().into());
+            }
+            Handle::Snap { partner_service_id, .. } => {
+                if let Some(bank) = &account.bank_code {
+                    self.prefixes.insert(prefix_key(&account.merchant, bank), partner_service_id.as_str().into());
+                }
+            }
         }
     }
 
@@ -211,7 +246,7 @@ impl Store for MemoryStore {
     fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>> {
         let begun = self.look_up(intent, now);
         if matches!(begun, Begun::Fresh) {
-            self.write(intent, None, now);
+            self.write(intent, State::Begun, now);
         }
         ready(Ok(begun)).boxed()
     }
@@ -224,8 +259,11 @@ impl Store for MemoryStore {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         match end {
-            End::Answered(answer) => self.write(intent, Some(answer), now),
-            End::InDoubt => self.write(intent, None, now),
+            End::Answered(answer) => self.write(intent, State::Answered(answer), now),
+            End::InDoubt => {
+                let doubt = Doubt { intent: intent.clone(), since: self.since(intent).unwrap_or(now) };
+                self.write(intent, State::InDoubt(Box::new(doubt)), now);
+            }
             End::Released => self.forget(intent),
         }
         if let Some(account) = learned {
@@ -246,6 +284,11 @@ impl Store for MemoryStore {
         query: &'a AccountQuery,
     ) -> BoxFuture<'a, Result<Option<Arc<Account>>, StoreError>> {
         ready(Ok(self.find(merchant, dialect, query))).boxed()
+    }
+
+    fn prefix<'a>(&'a self, merchant: &'a str, bank: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        let prefix = self.prefixes.get(&prefix_key(merchant, bank));
+        ready(Ok(prefix.map(|prefix| prefix.as_ref().to_owned()))).boxed()
     }
 
     fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>> {
@@ -269,12 +312,26 @@ impl Store for MemoryStore {
             .map(|(expires, entry)| Known {
                 merchant: Arc::clone(&entry.merchant),
                 operation: entry.operation,
-                state: if entry.answer.is_some() { "answered" } else { "in_doubt" },
-                status: entry.answer.as_ref().map(|answer| answer.status.as_u16()),
+                state: if entry.answer().is_some() { "answered" } else { "in_doubt" },
+                status: entry.answer().map(|answer| answer.status.as_u16()),
                 expires,
             })
             .collect();
         ready(Ok(found)).boxed()
+    }
+
+    fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
+        let mut doubts: Vec<Doubt> = self
+            .by_id
+            .iter()
+            .filter_map(|(_, entry)| match &entry.state {
+                State::InDoubt(doubt) => Some(Doubt::clone(doubt)),
+                State::Begun | State::Answered(_) => None,
+            })
+            .collect();
+        doubts.sort_by_key(|doubt| doubt.since);
+        doubts.truncate(limit);
+        ready(Ok(doubts)).boxed()
     }
 
     fn problem(&self) -> Option<String> {
@@ -298,6 +355,10 @@ fn transaction_key(intent: &Intent) -> Option<String> {
     Some(format!("{}\n{}\n{transaction}", intent.merchant, intent.operation))
 }
 
+fn prefix_key(merchant: &str, bank: &str) -> String {
+    format!("{merchant}\n{bank}")
+}
+
 fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {
     format!("{merchant}\n{}\n{handle}", dialect.name())
 }
@@ -309,7 +370,7 @@ fn after(now: Timestamp, duration: Duration) -> Timestamp {
 
 #[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
 fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
-    let answer = entry.answer.as_ref().map_or(0, |answer| {
+    let answer = entry.answer().map_or(0, |answer| {
         let headers: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
         answer.body.len() + headers
     });

@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
+use crate::call::Reply;
 use crate::dialect::{Dialect, OperationId};
 use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery};
@@ -35,6 +36,8 @@ pub struct Intent {
     pub transaction: Option<String>,
     /// What it says.
     pub meaning: Meaning,
+    /// The body as the caller sent it: what a doubt is settled by.
+    pub request: Bytes,
     /// The ids that are sent, kept so that a repetition sends the same.
     pub sent: SentIds,
     /// How long its end is kept by id.
@@ -78,6 +81,17 @@ pub struct StoredAnswer {
     pub attached: Vec<&'static str>,
 }
 
+impl From<&Reply> for StoredAnswer {
+    fn from(reply: &Reply) -> Self {
+        Self {
+            status: reply.status,
+            headers: reply.headers.clone(),
+            body: reply.body.clone(),
+            attached: reply.attached.clone(),
+        }
+    }
+}
+
 /// How an intent ended.
 #[derive(Clone, Debug)]
 pub enum End {
@@ -87,6 +101,15 @@ pub enum End {
     InDoubt,
     /// It never left, or was refused in a way that may change: as if it had not been.
     Released,
+}
+
+/// A create or update nobody knows the outcome of.
+#[derive(Clone, Debug)]
+pub struct Doubt {
+    /// The whole intent, as it was begun.
+    pub intent: Intent,
+    /// Since when it has been in doubt.
+    pub since: Timestamp,
 }
 
 /// A store cannot do its work.
@@ -141,11 +164,18 @@ pub trait Store: Send + Sync + fmt::Debug {
         query: &'a AccountQuery,
     ) -> BoxFuture<'a, Result<Option<Arc<Account>>, StoreError>>;
 
+    /// The padded prefix of a merchant's SNAP numbers at a bank, learnt from any earlier account.
+    fn prefix<'a>(&'a self, merchant: &'a str, bank: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
+
     /// Every account with that number (any form) of any merchant, for operators.
     fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>>;
 
     /// What is known under an id or transaction of any merchant, for operators.
     fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>>;
+
+    /// Creates and updates in doubt, the oldest first, at most `limit`; those begun before this
+    /// process started and never ended are among them, those under way are not.
+    fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>>;
 
     /// Why it cannot work, if it cannot.
     fn problem(&self) -> Option<String>;

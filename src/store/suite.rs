@@ -34,6 +34,7 @@ fn create(id: &str, transaction: &str) -> Intent {
         id: id.to_owned(),
         transaction: Some(transaction.to_owned()),
         meaning: meaning("{}"),
+        request: Bytes::from_static(b"{}"),
         sent: SentIds { header: Some(id.to_owned()), transaction: Some(transaction.to_owned()) },
         retention: Duration::from_secs(100),
         transaction_retention: Duration::from_secs(1_000),
@@ -107,6 +108,26 @@ async fn a_doubt_keeps_the_first_ids() {
 }
 
 #[tokio::test]
+async fn doubts_are_listed_until_they_end() {
+    let store = store();
+    let (one, two) = (create("E1", "T1"), create("E2", "T2"));
+    for (intent, seconds) in [(&two, 5), (&one, 1)] {
+        store.begin(intent, at(seconds)).await.unwrap();
+    }
+    assert!(store.doubts(10).await.unwrap().is_empty(), "what is under way is not in doubt");
+    store.finish(&one, End::InDoubt, None, at(10)).await.unwrap();
+    store.finish(&two, End::InDoubt, None, at(11)).await.unwrap();
+    store.finish(&one, End::InDoubt, None, at(12)).await.unwrap();
+    let doubts = store.doubts(10).await.unwrap();
+    assert_eq!(doubts.iter().map(|doubt| doubt.intent.id.as_str()).collect::<Vec<_>>(), ["E1", "E2"]);
+    assert_eq!(doubts[0].intent.request, "{}");
+    assert_eq!(store.doubts(1).await.unwrap().len(), 1);
+    store.finish(&one, End::Answered(answer("one")), None, at(13)).await.unwrap();
+    store.finish(&two, End::Released, None, at(13)).await.unwrap();
+    assert!(store.doubts(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn what_was_released_may_be_begun_again() {
     let store = store();
     let intent = create("E1", "T1");
@@ -164,6 +185,15 @@ async fn own_digits_find_an_account_only_where_one_fits() {
     assert_eq!(reference(&store, "sample", "12345678901").await, None);
     assert_eq!(reference(&store, "sample", "1392512345678901").await.as_deref(), Some("R2"));
     assert_eq!(store.accounts("12345678901").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn prefixes_are_learnt_by_merchant_and_bank() {
+    let store = store();
+    store.remember(account("   1462912345678901", "R1", at(1))).await.unwrap();
+    assert_eq!(store.prefix("sample", "014").await.unwrap().as_deref(), Some("   14629"));
+    assert_eq!(store.prefix("sample", "002").await.unwrap(), None);
+    assert_eq!(store.prefix("other", "014").await.unwrap(), None);
 }
 
 #[tokio::test]

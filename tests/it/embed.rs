@@ -6,7 +6,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
-#[expect(dead_code, reason = "what only the example's main needs")]
+#[expect(dead_code, unreachable_pub, reason = "written as a program, of which a test needs a part")]
 #[path = "../../examples/embed.rs"]
 mod example;
 

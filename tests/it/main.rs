@@ -10,4 +10,6 @@ mod documents;
 #[cfg(test)]
 mod embed;
 #[cfg(test)]
+mod sandbox;
+#[cfg(test)]
 mod tidy;
