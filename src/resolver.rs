@@ -310,7 +310,7 @@ impl Resolver {
 fn is_due(since: Timestamp, last: Option<Timestamp>, now: Timestamp) -> bool {
     let age = now.duration_since(since);
     let hours = (1..=24).map(SignedDuration::from_hours);
-    let latest = FIRST_QUESTIONS.into_iter().chain(hours).filter(|question| *question <= age).next_back();
+    let latest = FIRST_QUESTIONS.into_iter().chain(hours).rfind(|question| *question <= age);
     match latest {
         None => false,
         Some(_) if age > GIVEN_UP_AFTER + SignedDuration::from_hours(1) => false,
