@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use crate::wire::{Framing, Wire};
+use crate::wire::{Requests, Wire};
 
 /// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to
 /// change, and spinning would not help.
@@ -67,7 +67,8 @@ where
     S::Future: Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).half_close(true);
+    // Heads and idle connections have their limits in `wire`.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).half_close(true);
     builder.http2().timer(TokioTimer::new());
     let graceful = GracefulShutdown::new();
     loop {
@@ -100,10 +101,12 @@ where
     S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    let framing = wire.framing();
+    let requests = wire.requests();
     let answering = service_fn(move |request| {
-        let answer = is_proper(&request, &framing).then(|| service.clone().oneshot(request));
+        let under_way = requests.begin();
+        let answer = is_proper(&request, &requests).then(|| service.clone().oneshot(request));
         async move {
+            let _under_way = under_way;
             match answer {
                 Some(answer) => answer.await,
                 None => Ok(improper()),
@@ -120,8 +123,8 @@ where
 }
 
 /// Whether there is no doubt where the body ends. HTTP/2 has frames for that.
-fn is_proper(request: &Request<Incoming>, framing: &Framing) -> bool {
-    request.version() >= Version::HTTP_2 || !framing.is_contradictory()
+fn is_proper(request: &Request<Incoming>, requests: &Requests) -> bool {
+    request.version() >= Version::HTTP_2 || !requests.is_contradictory()
 }
 
 /// As hyper answers what it cannot read. It also closes the connection after such a head.

@@ -1,87 +1,132 @@
 //! What hyper leaves unchecked of a connection's bytes, checked as they pass.
 //!
-//! Two things. A client that connects and says nothing, or only a part of HTTP/2's preface, would hold
-//! its connection for ever: hyper's own limit begins once the protocol is known. And a head with both
+//! Three things. A client that connects and says nothing, or only a part of HTTP/2's preface, would
+//! hold its connection for ever: hyper's own limit begins once the protocol is known. That limit also
+//! cannot tell a slow head from a connection that is kept for the next request, and closing the latter
+//! after seconds makes pooled clients fail; here they have a limit each. And a head with both
 //! `Content-Length` and `Transfer-Encoding` is read by the latter, while contract section 9 wants it
 //! refused. Every byte goes through unchanged; what is answered is `server`'s affair.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// How long a connection is kept for another request; what nginx does.
+pub(crate) const KEPT: Duration = Duration::from_secs(75);
 
 /// A connection whose bytes are looked at.
 #[derive(Debug)]
 pub(crate) struct Wire<I> {
     io: I,
-    silence: Option<Silence>,
+    /// Ends the connection unless an answer is under way; absent in HTTP/2, which has streams instead.
+    limit: Option<Pin<Box<Sleep>>>,
+    /// Longest time a head may take.
+    head_time: Duration,
+    /// Bytes so far, where all of them are the preface's.
+    preface: Option<usize>,
     head: Head,
-    framing: Framing,
+    requests: Requests,
 }
 
-/// Whether the head that was read last frames its body in two ways. A clone is the same.
+/// What the bytes say of a connection's requests, and the other way round. A clone is the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Framing(Arc<AtomicBool>);
+pub(crate) struct Requests(Arc<State>);
 
-impl Framing {
-    /// Asked when a request begins. A head that was sent before the answer to the one before it
-    /// (pipelining) is not looked at; hyper then reads it by its `Transfer-Encoding` and closes the
-    /// connection, which is safe as well.
+#[derive(Debug, Default)]
+struct State {
+    is_contradictory: AtomicBool,
+    under_way: AtomicUsize,
+}
+
+impl Requests {
+    /// Whether the head that was read last frames its body in two ways; asked when a request begins.
+    /// A head that was sent before the answer to the one before it (pipelining) is not looked at;
+    /// hyper then reads it by its `Transfer-Encoding` and closes the connection, which is safe as well.
     pub(crate) fn is_contradictory(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_contradictory.load(Ordering::Relaxed)
+    }
+
+    /// While the guard lives a request is being answered, and the connection has no limit here.
+    pub(crate) fn begin(&self) -> UnderWay {
+        self.0.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(&self.0))
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Arc<State>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl<I> Wire<I> {
-    /// `first_bytes` is how long the client may take to show which protocol it speaks.
-    pub(crate) fn new(io: I, first_bytes: Duration) -> Self {
-        let silence = Some(Silence { over: Box::pin(sleep(first_bytes)), seen: 0 });
-        Self { io, silence, head: Head::default(), framing: Framing::default() }
+    /// `head_time` is how long a head may take from its first byte, and how long that may take to come
+    /// on a new connection.
+    pub(crate) fn new(io: I, head_time: Duration) -> Self {
+        let limit = Some(Box::pin(sleep(head_time)));
+        Self { io, limit, head_time, preface: Some(0), head: Head::default(), requests: Requests::default() }
     }
 
-    /// What is found out about heads.
-    pub(crate) fn framing(&self) -> Framing {
-        self.framing.clone()
+    /// What is found out about requests.
+    pub(crate) fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 
     fn look_at(&mut self, bytes: &[u8]) {
-        if let Some(silence) = &mut self.silence
-            && silence.is_broken_by(bytes)
-        {
-            self.silence = None;
+        if bytes.is_empty() || self.limit.is_none() {
+            return;
+        }
+        if let Some(seen) = self.preface {
+            let expected = PREFACE.get(seen..).unwrap_or_default();
+            let is_more = bytes.iter().zip(expected).all(|(byte, expected)| byte == expected);
+            self.preface = is_more.then_some(seen + bytes.len());
+            if is_more && seen + bytes.len() >= PREFACE.len() {
+                self.limit = None;
+                return;
+            }
+        }
+        if self.head.is_untouched() {
+            self.limit_to(self.head_time);
         }
         if self.head.read(bytes) {
-            self.framing.0.store(true, Ordering::Relaxed);
+            self.requests.0.is_contradictory.store(true, Ordering::Relaxed);
         }
     }
 
     /// An answer begins: what comes next is another head.
-    fn expect_head(&mut self) {
+    fn expect_head(&mut self, answer: &[u8]) {
+        if self.limit.is_none() || answer.starts_with(b"HTTP/1.1 100 ") {
+            return;
+        }
+        self.limit_to(KEPT);
         if self.head.is_over {
             self.head = Head::default();
-            self.framing.0.store(false, Ordering::Relaxed);
+            self.requests.0.is_contradictory.store(false, Ordering::Relaxed);
         }
     }
-}
 
-/// The time before a client has shown which protocol it speaks.
-#[derive(Debug)]
-struct Silence {
-    over: Pin<Box<Sleep>>,
-    /// Bytes so far, all of them the preface's.
-    seen: usize,
-}
+    fn limit_to(&mut self, time: Duration) {
+        if let Some(limit) = &mut self.limit {
+            limit.as_mut().reset(Instant::now() + time);
+        }
+    }
 
-impl Silence {
-    fn is_broken_by(&mut self, bytes: &[u8]) -> bool {
-        let expected = PREFACE.get(self.seen..).unwrap_or_default();
-        self.seen += bytes.len();
-        self.seen >= PREFACE.len() || !expected.starts_with(bytes)
+    fn poll_limit(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.limit {
+            // Once it is answered the limit is set anew, and hyper reads again.
+            Some(limit) if self.requests.0.under_way.load(Ordering::Relaxed) == 0 => limit.as_mut().poll(context),
+            Some(_) | None => Poll::Pending,
+        }
     }
 }
 
@@ -101,6 +146,10 @@ struct Head {
 }
 
 impl Head {
+    fn is_untouched(&self) -> bool {
+        !self.is_begun && self.line.is_empty()
+    }
+
     /// Whether the head is over and has both headers.
     fn read(&mut self, bytes: &[u8]) -> bool {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -145,19 +194,16 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => match self.silence.as_mut().map(|silence| silence.over.as_mut().poll(context)) {
-                Some(Poll::Ready(())) => {
-                    Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client said nothing")))
-                }
-                Some(Poll::Pending) | None => Poll::Pending,
-            },
+            Poll::Pending => self
+                .poll_limit(context)
+                .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long"))),
         }
     }
 }
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.expect_head();
+        self.expect_head(bytes);
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
@@ -174,7 +220,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.expect_head();
+        self.expect_head(pieces.first().map(|piece| &**piece).unwrap_or_default());
         Pin::new(&mut self.io).poll_write_vectored(context, pieces)
     }
 
@@ -219,29 +265,65 @@ mod tests {
     async fn a_connection_is_looked_at_again_after_each_answer() {
         let (mut client, server) = duplex(1024);
         let mut wire = Wire::new(server, Duration::from_secs(5));
-        let framing = wire.framing();
+        let requests = wire.requests();
         let mut buffer = [0; 1024];
         let both = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n";
         for (head, expected) in [("GET / HTTP/1.1\r\n\r\n", false), (both, true), ("GET / HTTP/1.1\r\n\r\n", false)] {
             client.write_all(head.as_bytes()).await.unwrap();
             assert_eq!(wire.read(&mut buffer).await.unwrap(), head.len());
-            assert_eq!(framing.is_contradictory(), expected, "{head}");
+            assert_eq!(requests.is_contradictory(), expected, "{head}");
             wire.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         }
     }
 
+    /// How long a wire waits for more than it was told, which never comes.
+    async fn patience(
+        wire: &mut Wire<tokio::io::DuplexStream>,
+        client: &mut tokio::io::DuplexStream,
+        said: &str,
+    ) -> Duration {
+        let began = Instant::now();
+        client.write_all(said.as_bytes()).await.unwrap();
+        let mut buffer = vec![0; said.len() + 1];
+        let reading = tokio::time::timeout(2 * KEPT, wire.read_exact(&mut buffer)).await;
+        assert!(reading.is_err() || reading.unwrap().unwrap_err().kind() == io::ErrorKind::TimedOut);
+        began.elapsed()
+    }
+
+    const HEAD_TIME: Duration = Duration::from_secs(5);
+    const FOR_EVER: Duration = Duration::from_secs(150);
+
     #[tokio::test(start_paused = true)]
-    async fn silence_ends_and_speech_ends_the_wait() {
-        let limit = Duration::from_secs(5);
-        for (said, is_cut_off) in [("", true), ("PRI * HT", true), ("POST", false), ("PRI * HTTP/1.1", false)] {
+    async fn a_head_has_its_time_whatever_it_begins_with() {
+        for (said, expected) in [
+            ("", HEAD_TIME),
+            ("PRI * HT", HEAD_TIME),
+            ("PRI * HTTP/1.1", HEAD_TIME),
+            ("POST", HEAD_TIME),
+            ("POST / HTTP/1.1\r\nA: b\r\n", HEAD_TIME),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n and frames", FOR_EVER),
+        ] {
             let (mut client, server) = duplex(1024);
-            let mut wire = Wire::new(server, limit);
-            let began = Instant::now();
-            client.write_all(said.as_bytes()).await.unwrap();
-            let mut buffer = vec![0; said.len() + 1];
-            let reading = tokio::time::timeout(2 * limit, wire.read_exact(&mut buffer)).await;
-            assert_eq!(reading.is_ok(), is_cut_off, "{said}");
-            assert_eq!(began.elapsed() < 2 * limit, is_cut_off, "{said}");
+            let mut wire = Wire::new(server, HEAD_TIME);
+            let waited = patience(&mut wire, &mut client, said).await;
+            assert!(waited >= expected && waited < expected + Duration::from_secs(1), "{said:?}: {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_has_no_limit_and_what_follows_has_its_own() {
+        let head = "GET / HTTP/1.1\r\n\r\n";
+        for (said, expected) in [("", KEPT), ("GE", HEAD_TIME)] {
+            let (mut client, server) = duplex(1024);
+            let mut wire = Wire::new(server, HEAD_TIME);
+            let answering = wire.requests().begin();
+            assert!(patience(&mut wire, &mut client, head).await >= FOR_EVER);
+            wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+            assert!(patience(&mut wire, &mut client, "a body").await >= FOR_EVER);
+            wire.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            drop(answering);
+            let waited = patience(&mut wire, &mut client, said).await;
+            assert!(waited >= expected && waited < expected + Duration::from_secs(1), "{said:?}: {waited:?}");
         }
     }
 }

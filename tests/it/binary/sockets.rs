@@ -155,6 +155,18 @@ async fn slow_clients_are_let_go() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_outlives_the_time_of_a_head() {
+    let gateway = Gateway::start_with(NOWHERE, ", header_timeout: 50ms", "").await;
+    let mut stream = connect(&gateway.listen).await;
+    for _ in 0..3 {
+        stream.write_all(kept_alive("GET", "/nowhere", "", "").as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut stream).await.status, 404);
+        // Several times what a head may take, and far less than what a connection is kept.
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_http_is_refused_and_the_connection_closed() {
     let gateway = Gateway::start(NOWHERE).await;
     let fits = format!("Content-Length: {}\r\nIdempotency-Key: a\r\n", CREATE_BODY.len());
