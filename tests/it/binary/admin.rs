@@ -44,6 +44,16 @@ async fn what_is_known_of_an_account_is_shown_without_its_number() {
         assert_eq!((&entry["state"], &entry["status"]), (&"answered".into(), &200.into()), "{}", page.body);
         assert!(!page.body.contains("12345678901") && !page.body.contains("Budi"), "{}", page.body);
     }
+    let by_key = r#"{"virtualAccountNo":"1462912345678901"}"#;
+    let inquiry = request("POST", "/va/api/v2.0/transfer-va/inquiry-va", "Idempotency-Key: look\r\n", by_key);
+    assert_eq!(ask(&gateway.listen, &inquiry).await.status, 200);
+    let other = CREATE_BODY.replace("7f3b1c9e", "00000000").replace("12345678901", "12345678902");
+    let create = request("POST", CREATE_PATH, "Idempotency-Key: order 2\r\n", &other);
+    assert_eq!(ask(&gateway.listen, &create).await.status, 200);
+    let page = get(&gateway.admin, "/idempotency/order%202").await;
+    assert_eq!(page.json()["known"][0]["operation"], "snap.create", "{}", page.body);
+    // A read is not remembered.
+    assert_eq!(get(&gateway.admin, "/idempotency/look").await.status, 404);
     for unknown in ["/references/1", "/idempotency/1"] {
         let Answer { status, .. } = get(&gateway.admin, unknown).await;
         assert_eq!(status, 404, "{unknown}");
