@@ -95,7 +95,7 @@ impl<I> Wire<I> {
                 return;
             }
         }
-        if self.head.is_untouched() {
+        if !self.head.has_bytes {
             self.limit_to(self.head_time);
         }
         if self.head.read(bytes) {
@@ -138,6 +138,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 struct Head {
     /// The beginning of the present line, as far as a name can be told by it.
     line: Vec<u8>,
+    /// Whether anything was read, if only blank lines.
+    has_bytes: bool,
     /// Whether a line was read; blank ones before the first do not count.
     is_begun: bool,
     is_over: bool,
@@ -146,12 +148,9 @@ struct Head {
 }
 
 impl Head {
-    fn is_untouched(&self) -> bool {
-        !self.is_begun && self.line.is_empty()
-    }
-
     /// Whether the head is over and has both headers.
     fn read(&mut self, bytes: &[u8]) -> bool {
+        self.has_bytes |= !bytes.is_empty();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.is_over {
                 break;
@@ -308,6 +307,21 @@ mod tests {
             let waited = patience(&mut wire, &mut client, said).await;
             assert!(waited >= expected && waited < expected + Duration::from_secs(1), "{said:?}: {waited:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn blank_lines_win_no_time() {
+        let (mut client, server) = duplex(1024);
+        let mut wire = Wire::new(server, HEAD_TIME);
+        let began = Instant::now();
+        tokio::spawn(async move {
+            while client.write_all(b"\r\n").await.is_ok() {
+                sleep(HEAD_TIME / 2).await;
+            }
+        });
+        let mut read = Vec::new();
+        assert_eq!(wire.read_to_end(&mut read).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() <= HEAD_TIME, "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
