@@ -35,3 +35,4 @@ pub mod stack;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+mod wire;
