@@ -25,7 +25,7 @@ use crate::dialect::number::{masked, without_blanks};
 use crate::dialect::{Attach, describe};
 use crate::reference::Account;
 use crate::stack::Gateway;
-use crate::store::Store;
+use crate::store::{Counters, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Class;
 
@@ -150,6 +150,7 @@ impl View {
 
     fn status(&self) -> Value {
         let now = Instant::now();
+        let Counters { commits, records } = self.store.counters();
         let tokens: Vec<Value> = self
             .gateway
             .tokens()
@@ -178,7 +179,7 @@ impl View {
             "version": env!("CARGO_PKG_VERSION"),
             "tokens": tokens,
             "merchants": merchants,
-            "store": {"problem": self.store.problem()},
+            "store": {"problem": self.store.problem(), "commits": commits, "records": records},
             "breakers": breakers,
             "under_way": self.gateway.tasks().len(),
         })
