@@ -32,7 +32,7 @@ use crate::layers::validate::id_from_key;
 use crate::reference::Account;
 use crate::resolver::{Decision, Name, Undecided};
 use crate::stack::Gateway;
-use crate::store::{Doubt, Known, Store, StoreError};
+use crate::store::{Counters, Doubt, Known, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Class;
 
@@ -173,6 +173,7 @@ impl View {
 
     fn status(&self) -> Value {
         let now = Instant::now();
+        let Counters { commits, records } = self.store.counters();
         let tokens: Vec<Value> = self
             .gateway
             .tokens()
@@ -201,7 +202,7 @@ impl View {
             "version": env!("CARGO_PKG_VERSION"),
             "tokens": tokens,
             "merchants": merchants,
-            "store": {"problem": self.store.problem()},
+            "store": {"problem": self.store.problem(), "commits": commits, "records": records},
             "breakers": breakers,
             "under_way": self.gateway.tasks().len(),
         })

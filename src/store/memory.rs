@@ -72,6 +72,16 @@ impl Entry {
             State::Begun | State::InDoubt(_) => None,
         }
     }
+
+    /// Known by its id. What has no answer never expires.
+    fn is_known(&self, now: Timestamp) -> bool {
+        now < self.expires || self.answer().is_none()
+    }
+
+    /// Known by its transaction.
+    fn is_known_by_transaction(&self, now: Timestamp) -> bool {
+        now < self.transaction_expires || self.answer().is_none()
+    }
 }
 
 struct ByRetention;
@@ -79,13 +89,33 @@ struct ByTransactionRetention;
 
 impl Expiry<String, Arc<Entry>> for ByRetention {
     fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        Some(entry.retention)
+        entry.answer().map(|_| entry.retention)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &String,
+        entry: &Arc<Entry>,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        entry.answer().map(|_| entry.retention)
     }
 }
 
 impl Expiry<String, Arc<Entry>> for ByTransactionRetention {
     fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        Some(entry.transaction_retention)
+        entry.answer().map(|_| entry.transaction_retention)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &String,
+        entry: &Arc<Entry>,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        entry.answer().map(|_| entry.transaction_retention)
     }
 }
 
@@ -122,7 +152,7 @@ impl MemoryStore {
 
     /// Lets moka finish what it does in the background; for tests, which measure.
     #[cfg(test)]
-    pub(super) fn settle(&self) {
+    fn settle(&self) {
         self.by_id.run_pending_tasks();
         self.by_transaction.run_pending_tasks();
         self.accounts.run_pending_tasks();
@@ -141,10 +171,10 @@ impl MemoryStore {
     }
 
     fn look_up(&self, intent: &Intent, now: Timestamp) -> Begun {
-        let by_id = self.by_id.get(&id_key(intent)).filter(|entry| now < entry.expires);
+        let by_id = self.by_id.get(&id_key(intent)).filter(|entry| entry.is_known(now));
         let by_transaction = || {
             let key = transaction_key(intent)?;
-            self.by_transaction.get(&key).filter(|entry| now < entry.transaction_expires)
+            self.by_transaction.get(&key).filter(|entry| entry.is_known_by_transaction(now))
         };
         let Some(entry) = by_id.or_else(by_transaction) else { return Begun::Fresh };
         if entry.meaning != intent.meaning || entry.operation != intent.operation {
@@ -258,8 +288,10 @@ impl Store for MemoryStore {
         learned: Option<Arc<Account>>,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let stands = matches!(self.look_up(intent, now), Begun::Answered(_) | Begun::Conflict);
         match end {
             End::Answered(answer) => self.write(intent, State::Answered(answer), now),
+            End::InDoubt | End::Released if stands => {}
             End::InDoubt => {
                 let doubt = Doubt { intent: intent.clone(), since: self.since(intent).unwrap_or(now) };
                 self.write(intent, State::InDoubt(Box::new(doubt)), now);
@@ -303,9 +335,9 @@ impl Store for MemoryStore {
 
     fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>> {
         let wanted = |key: &str| key.rsplit('\n').next() == Some(id);
-        let by_id = self.by_id.iter().filter(|(key, entry)| wanted(key) && now < entry.expires);
+        let by_id = self.by_id.iter().filter(|(key, entry)| wanted(key) && entry.is_known(now));
         let by_transaction =
-            self.by_transaction.iter().filter(|(key, entry)| wanted(key) && now < entry.transaction_expires);
+            self.by_transaction.iter().filter(|(key, entry)| wanted(key) && entry.is_known_by_transaction(now));
         let found = by_id
             .map(|(_, entry)| (entry.expires, entry))
             .chain(by_transaction.map(|(_, entry)| (entry.transaction_expires, entry)))
@@ -341,13 +373,16 @@ impl Store for MemoryStore {
 
 /// Ids of the two generations are different things; so are those of classic updates and creates,
 /// which apps reuse.
-fn id_key(intent: &Intent) -> String {
-    let space = match intent.operation {
+pub(super) const fn space(operation: OperationId) -> &'static str {
+    match operation {
         OperationId::SnapCreate | OperationId::SnapUpdate | OperationId::SnapInquiry => "snap",
         OperationId::ClassicCreate | OperationId::ClassicGet => "classic",
         OperationId::ClassicUpdate => "classic.update",
-    };
-    format!("{}\n{space}\n{}", intent.merchant, intent.id)
+    }
+}
+
+pub(super) fn id_key(intent: &Intent) -> String {
+    format!("{}\n{}\n{}", intent.merchant, space(intent.operation), intent.id)
 }
 
 fn transaction_key(intent: &Intent) -> Option<String> {
@@ -359,29 +394,51 @@ fn prefix_key(merchant: &str, bank: &str) -> String {
     format!("{merchant}\n{bank}")
 }
 
-fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {
+pub(super) fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {
     format!("{merchant}\n{}\n{handle}", dialect.name())
 }
 
-fn after(now: Timestamp, duration: Duration) -> Timestamp {
+pub(super) fn after(now: Timestamp, duration: Duration) -> Timestamp {
     let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     now.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
 #[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
 fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
-    let answer = entry.answer().map_or(0, |answer| {
-        let headers: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
-        answer.body.len() + headers
-    });
-    weight(key.len() + answer)
+    weight(key.len() + entry.answer().map_or(0, |answer| answer_bytes(answer)))
+}
+
+/// Bytes of an answer, about.
+pub(super) fn answer_bytes(answer: &StoredAnswer) -> usize {
+    let headers: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+    answer.body.len() + headers
 }
 
 #[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
-fn weigh_account(key: &String, account: &Arc<Account>) -> u32 {
+pub(super) fn weigh_account(key: &String, account: &Arc<Account>) -> u32 {
     weight(key.len() + account.number.len() * 2 + 256)
 }
 
-fn weight(bytes: usize) -> u32 {
+pub(super) fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::suite::{account, answer, at, create};
+
+    #[tokio::test]
+    async fn memory_is_bounded() {
+        let store = MemoryStore::new(256 * 1024, 256 * 1024);
+        for n in 0..20_000 {
+            let intent = create(&format!("E{n}"), &format!("T{n}"));
+            store.begin(&intent, at(0)).await.unwrap();
+            store.finish(&intent, End::Answered(answer("one")), None, at(0)).await.unwrap();
+            store.remember(account(&format!("   14629{n:011}"), "R", at(0))).await.unwrap();
+        }
+        store.settle();
+        assert!(store.bytes() <= 512 * 1024, "{}", store.bytes());
+        assert!(store.bytes() > 64 * 1024, "{}", store.bytes());
+    }
 }

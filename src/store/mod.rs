@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
@@ -20,6 +21,7 @@ use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery};
 
 pub mod memory;
+pub mod sqlite;
 #[cfg(test)]
 mod suite;
 
@@ -139,12 +141,23 @@ pub struct Known {
     pub expires: Timestamp,
 }
 
+/// What was written so far: one commit is one wait for the disk, whatever it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Transactions that reached the disk.
+    pub commits: u64,
+    /// Records in them.
+    pub records: u64,
+}
+
 /// Remembers intents and accounts.
 pub trait Store: Send + Sync + fmt::Debug {
-    /// Records the intent, or says what is known of it.
+    /// Records the intent, or says what is known of it. What is under way or in doubt is known
+    /// whatever its retention: forgetting it is how a second create would come about.
     fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>>;
 
-    /// Records an end and, in the same step, what the answer taught.
+    /// Records an end and, in the same step, what the answer taught. An answer that stands is not
+    /// unsaid by a later doubt or release.
     fn finish<'a>(
         &'a self,
         intent: &'a Intent,
@@ -179,4 +192,14 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Why it cannot work, if it cannot.
     fn problem(&self) -> Option<String>;
+
+    /// What was written since it was opened; nothing where nothing is written.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+
+    /// Writes what is waiting and lets go; whoever asks afterwards is refused.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
 }
