@@ -23,6 +23,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// `Ayova-Reason`, or nothing.
     pub(crate) reason: String,
+    /// Whether it came out of the gateway's store.
+    pub(crate) replayed: bool,
     /// Byte for byte.
     pub(crate) body: Bytes,
 }
@@ -98,9 +100,10 @@ async fn exchange(
     let status = response.status().as_u16();
     let reason = response.headers().get("ayova-reason").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let reason = reason.to_owned();
+    let replayed = response.headers().contains_key("idempotency-replayed");
     let body = response.into_body().collect().await?.to_bytes();
     serving.abort();
-    Ok(Answer { status, reason, body })
+    Ok(Answer { status, reason, replayed, body })
 }
 
 /// A JSON page of the sandbox's control or the gateway's admin listener.

@@ -54,7 +54,7 @@ pub(crate) struct World {
 
 impl World {
     /// A running sandbox and a configuration for the gateway.
-    pub(crate) async fn new() -> Result<Self, String> {
+    pub(crate) async fn new(idempotency_mode: &str) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let (sandbox, gateway, admin) = (free_port(), free_port(), free_port());
         let config = format!(
@@ -67,7 +67,12 @@ impl World {
         );
         let mut file = std::fs::File::create(folder.path().join("ayova.yaml")).map_err(|error| error.to_string())?;
         file.write_all(config.as_bytes()).map_err(|error| error.to_string())?;
-        let process = Process::start(Command::new(AYOVA).args(["sandbox", "--listen", &sandbox.to_string()]));
+        let switches = folder.path().join("sandbox.yaml");
+        std::fs::write(&switches, format!("snap: {{ idempotency_mode: {idempotency_mode} }}\n"))
+            .map_err(|error| error.to_string())?;
+        let mut simulator = Command::new(AYOVA);
+        simulator.args(["sandbox", "--listen", &sandbox.to_string(), "--config"]).arg(&switches);
+        let process = Process::start(&mut simulator);
         wait_for(sandbox, "/_sandbox/stats").await?;
         Ok(Self { sandbox, gateway, admin, _sandbox: process, folder })
     }

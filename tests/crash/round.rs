@@ -88,7 +88,8 @@ impl Book {
 /// Plays the round of a seed.
 pub(crate) async fn play(seed: u64) -> Result<Figures, String> {
     let mut random = StdRng::seed_from_u64(seed);
-    let world = World::new().await?;
+    let mode = if random.random_bool(0.5) { "replay" } else { "conflict" };
+    let world = World::new(mode).await?;
     let share = random.random_range(0.0..0.1);
     put_faults(
         world.sandbox,
@@ -163,19 +164,56 @@ async fn app_loop(seed: u64, to: std::net::SocketAddr, book: &RefCell<Book>) {
 
 /// Holds what the apps know against what upstream and the restarted gateway say.
 async fn compare(world: &World, mut book: Book) -> Result<(), String> {
-    for order in book.sent.keys().copied().collect::<Vec<_>>() {
-        settle(world, Order(order), &mut book).await?;
-    }
-    for (nth, order) in book.answers.keys().copied().collect::<Vec<_>>().into_iter().enumerate() {
-        let answer = Order(order).update(world.gateway, 2_000_000 + nth as u64).await;
-        match answer {
-            Some(answer) if answer.status == 200 => {}
-            other => return Err(format!("order {order} cannot be updated after the restart: {other:?}")),
+    let answered: Vec<u64> = book.answers.keys().copied().collect();
+    // Updates first: the reference must come from the store, not from a create sent again.
+    for (nth, order) in answered.iter().enumerate() {
+        let answer = Order(*order).update(world.gateway, 2_000_000 + nth as u64).await;
+        if answer.as_ref().is_none_or(|answer| answer.status != 200) {
+            return Err(format!("order {order} cannot be updated after the restart: {answer:?}"));
         }
+    }
+    for order in answered {
+        let answer = Order(order).create(world.gateway).await;
+        if answer.as_ref().is_none_or(|answer| answer.status != 200 || !answer.replayed) {
+            return Err(format!("order {order} was answered before the death and is not replayed: {answer:?}"));
+        }
+        answer.into_iter().for_each(|answer| book.created(Order(order), answer));
+    }
+    settle(world, &mut book).await?;
+    if let Some(broken) = book.broken.take() {
+        return Err(broken);
     }
     if world.under_way().await? != 0 {
         return Err("something is still under way".to_owned());
     }
+    ledger(world, &book).await
+}
+
+/// Repeats what has no answer, in turn, until everything has one.
+async fn settle(world: &World, book: &mut Book) -> Result<(), String> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    let mut open: Vec<u64> = book.sent.keys().copied().filter(|order| !book.answers.contains_key(order)).collect();
+    while !open.is_empty() {
+        if Instant::now() > deadline {
+            return Err(format!("orders {open:?} have no answer {SETTLED_WITHIN:?} after the restart"));
+        }
+        for order in std::mem::take(&mut open) {
+            match Order(order).create(world.gateway).await {
+                Some(answer) if answer.status == 200 => book.created(Order(order), answer),
+                Some(answer) => {
+                    book.created(Order(order), answer);
+                    open.push(order);
+                }
+                None => open.push(order),
+            }
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// Upstream made each order's account once.
+async fn ledger(world: &World, book: &Book) -> Result<(), String> {
     let stats = get(world.sandbox, "/_sandbox/stats").await?;
     if stats["duplicate_creates"] != 0 || stats["creates"] != stats["distinct_keys"] {
         return Err(format!("a create happened twice: {stats}"));
@@ -190,30 +228,4 @@ async fn compare(world: &World, mut book: Book) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Repeats a create until it has its answer: the one the app saw before, if it saw one.
-async fn settle(world: &World, order: Order, book: &mut Book) -> Result<(), String> {
-    let deadline = Instant::now() + SETTLED_WITHIN;
-    let seen_before = book.answers.contains_key(&order.0);
-    loop {
-        let answer = order.create(world.gateway).await;
-        if let Some(answer) = answer {
-            let (status, reason) = (answer.status, answer.reason.clone());
-            book.created(order, answer);
-            if let Some(broken) = book.broken.take() {
-                return Err(broken);
-            }
-            if status == 200 {
-                return Ok(());
-            }
-            if seen_before {
-                return Err(format!("order {} was answered before the death and is {status} {reason} now", order.0));
-            }
-        }
-        if Instant::now() > deadline {
-            return Err(format!("order {} has no answer {SETTLED_WITHIN:?} after the restart", order.0));
-        }
-        sleep(Duration::from_millis(5)).await;
-    }
 }
