@@ -298,6 +298,8 @@ pub(crate) enum Act {
     Panic,
     /// This comes back, and it never arrives.
     Answer(u16, &'static str),
+    /// As [`Act::Answer`], this much later.
+    AnswerLate(Duration, u16, &'static str),
     /// As [`Act::Answer`], with headers.
     AnswerWith(Box<Response<Bytes>>),
 }
@@ -389,6 +391,10 @@ impl Transport for Wire {
     }
 }
 
+fn response(status: u16, body: &'static str) -> Response<Bytes> {
+    Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap()
+}
+
 async fn perform(act: Act, sandbox: Sandbox, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, TransportError> {
     let broken = |why: &str| TransportError::Broken(why.to_owned());
     match act {
@@ -399,8 +405,10 @@ async fn perform(act: Act, sandbox: Sandbox, request: Request<Full<Bytes>>) -> R
         Act::Broken => return Err(broken("connection reset")),
         Act::Hang => return std::future::pending().await,
         Act::Panic => panic!("the transport has a defect"),
-        Act::Answer(status, body) => {
-            return Ok(Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap());
+        Act::Answer(status, body) => return Ok(response(status, body)),
+        Act::AnswerLate(pause, status, body) => {
+            tokio::time::sleep(pause).await;
+            return Ok(response(status, body));
         }
         Act::AnswerWith(response) => return Ok(*response),
         Act::Swallow => {
