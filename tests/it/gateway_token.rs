@@ -30,7 +30,10 @@ async fn five_hundred_first_requests_make_one_token_call() {
         got.unwrap().expect(200);
     }
     assert_eq!((world.wire.logins().len(), world.stat("tokens_issued").await), (1, 1));
-    assert_eq!(world.metric("ayova_token_refreshes_total{merchant=\"sample\",dialect=\"snap\",result=\"success\"}").await, 1.0);
+    assert_eq!(
+        world.metric("ayova_token_refreshes_total{merchant=\"sample\",dialect=\"snap\",result=\"success\"}").await,
+        1.0
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +152,14 @@ const USELESS: [&str; 12] = [
 #[tokio::test(start_paused = true)]
 async fn a_useless_token_answer_is_transient() {
     let mut useless: Vec<_> = USELESS.into_iter().map(|answer| Act::Answer(200, answer)).collect();
-    useless.extend([Act::Answer(500, "{}"), Act::Answer(401, "{}"), Act::NotSent, Act::Broken, Act::Swallow, Act::Panic]);
+    useless.extend([
+        Act::Answer(500, "{}"),
+        Act::Answer(401, "{}"),
+        Act::NotSent,
+        Act::Broken,
+        Act::Swallow,
+        Act::Panic,
+    ]);
     for act in useless {
         let world = World::new();
         world.wire.login_acts([act.clone()]);

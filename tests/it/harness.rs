@@ -89,7 +89,16 @@ impl Setup {
     pub(crate) fn build(self) -> World {
         let clock: SharedClock = Arc::new(TestClock::new(START.parse().unwrap()));
         let random = rand::rngs::StdRng::seed_from_u64(u64::from(self.seed));
-        let sandbox = Sandbox::new(self.sandbox, Arc::clone(&clock), random).unwrap();
+        let sandbox = Sandbox::new(self.sandbox.clone(), Arc::clone(&clock), random).unwrap();
+        self.build_over(sandbox, clock)
+    }
+
+    /// Builds another gateway to the upstream of a world, which shares nothing else with it.
+    pub(crate) fn build_beside(self, world: &World) -> World {
+        self.build_over(world.sandbox.clone(), Arc::clone(&world.clock))
+    }
+
+    fn build_over(self, sandbox: Sandbox, clock: SharedClock) -> World {
         let wire = Wire::over(sandbox.clone());
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));

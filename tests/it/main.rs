@@ -10,6 +10,8 @@ mod gateway_idempotency;
 #[cfg(test)]
 mod gateway_operations;
 #[cfg(test)]
+mod gateway_reference;
+#[cfg(test)]
 mod gateway_token;
 #[cfg(test)]
 mod harness;
