@@ -4,7 +4,8 @@
 //! again without a thought (`errors.md` sections 1 and 4). Decides nothing about repeating.
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::dialect::code::{Category, ResponseCode};
 use crate::dialect::{Dialect, Operation, OperationKind};
@@ -86,6 +87,9 @@ impl Answer {
     /// Reads the body once.
     #[must_use]
     pub fn new(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Self {
+        connection_headers(&headers).iter().for_each(|name| {
+            headers.remove(name);
+        });
         HOP_BY_HOP.iter().for_each(|name| {
             headers.remove(*name);
         });
@@ -145,17 +149,25 @@ pub fn is_definite(status: StatusCode) -> bool {
 }
 
 /// Headers of one connection, which are never passed on (RFC 9110 section 7.6.1).
-pub const HOP_BY_HOP: [&str; 9] = [
+pub const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "content-length",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
+    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
 ];
+
+/// Headers that `Connection` declares to be of this connection only, whatever their case.
+#[must_use]
+pub fn connection_headers(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lists = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok()).collect()
+}
 
 /// What an answer means for this operation.
 #[must_use]
