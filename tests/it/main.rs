@@ -6,7 +6,11 @@
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod gateway_headers;
+#[cfg(test)]
 mod gateway_idempotency;
+#[cfg(test)]
+mod gateway_limits;
 #[cfg(test)]
 mod gateway_operations;
 #[cfg(test)]
