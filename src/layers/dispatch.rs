@@ -28,7 +28,7 @@ pub struct Dispatch {
     routes: Vec<Arc<Route>>,
     /// Token paths of the enabled generations.
     logins: Vec<(Dialect, String)>,
-    /// Base paths, which tell the generation of a path that has no operation.
+    /// Base paths, those of a disabled generation too: they tell whose shape a refusal has.
     bases: Vec<(Dialect, String)>,
     /// Longest time from here to the answer.
     deadline: Duration,
@@ -42,16 +42,18 @@ impl Dispatch {
         let (classic, snap) = (&upstream.classic, &upstream.snap);
         let mut bases = Vec::new();
         let mut logins = Vec::new();
+        let mut served = Vec::new();
         for (dialect, enabled, base, login) in [
             (Dialect::Classic, classic.enabled, &classic.base_path, &classic.token_path),
             (Dialect::Snap, snap.enabled, &snap.base_path, &snap.token_path),
         ] {
+            bases.push((dialect, base.clone()));
             if enabled {
-                bases.push((dialect, base.clone()));
                 logins.push((dialect, login.clone()));
+                served.push((dialect, base.clone()));
             }
         }
-        let routes = bases.iter().flat_map(|(dialect, base)| {
+        let routes = served.iter().flat_map(|(dialect, base)| {
             OperationId::ALL
                 .into_iter()
                 .map(OperationId::operation)
