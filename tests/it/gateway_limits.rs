@@ -43,7 +43,11 @@ async fn a_refusal_says_when_to_come_back() {
     for left in [3, 2, 1, 0] {
         let got = world.send(inquiry(0)).await;
         assert_eq!(got.expect(404).header("ratelimit-policy"), "\"merchant\";q=4;w=2");
-        assert!(got.header("ratelimit").starts_with(&format!("\"merchant\";r={left};t=")), "{}", got.header("ratelimit"));
+        assert!(
+            got.header("ratelimit").starts_with(&format!("\"merchant\";r={left};t=")),
+            "{}",
+            got.header("ratelimit")
+        );
         assert_eq!(got.header("retry-after"), "");
     }
     let got = world.send(inquiry(0)).await;
@@ -53,7 +57,8 @@ async fn a_refusal_says_when_to_come_back() {
     for _ in 0..2 {
         world.send(inquiry(0)).await.expect(404);
     }
-    let classic = Ask::new(Method::GET, &format!("{}?virtualAccountNumber=12345678", crate::asks::CLASSIC), Value::Null);
+    let classic =
+        Ask::new(Method::GET, &format!("{}?virtualAccountNumber=12345678", crate::asks::CLASSIC), Value::Null);
     let got = world.send(classic).await;
     assert_eq!(got.expect_refusal(429, "RATE_LIMITED").json()["responseCode"], 429, "one limit for both generations");
 }

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod gateway_bad_input;
+#[cfg(test)]
 mod gateway_headers;
 #[cfg(test)]
 mod gateway_idempotency;
@@ -17,6 +19,8 @@ mod gateway_operations;
 mod gateway_reference;
 #[cfg(test)]
 mod gateway_token;
+#[cfg(test)]
+mod gateway_vectors;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
