@@ -310,13 +310,13 @@ async fn a_merchant_that_cannot_be_told_is_refused() {
         let got = world.send(ask.clone()).await;
         assert_eq!(got.expect_refusal(400, "INVALID_REQUEST").faults(), [header]);
         assert_shape(&got, classic);
-        let got = world.send(ask.clone().header(header, "AYOXXX")).await;
+        let got = world.send(ask.clone().header(header, "AYONOT")).await;
         got.expect_refusal(404, "UNKNOWN_MERCHANT");
         assert_shape(&got, classic);
         let got = world.send(ask.header(header, "ayo tst")).await;
         assert_eq!(got.expect_refusal(400, "INVALID_REQUEST").faults(), [header]);
     }
-    let got = world.send(snap_create(1, OWN).header("X-PARTNER-ID", "AYOXXX")).await;
+    let got = world.send(snap_create(1, OWN).header("X-PARTNER-ID", "AYONOT")).await;
     assert_eq!(got.json()["responseCode"], "4042708");
     assert!(world.wire.all().is_empty());
 }
