@@ -5,10 +5,12 @@
 //! itself, so that an app which still logs in goes on working; the token it gets is worth nothing.
 //! Tells everything that passes on its way out which operation it was.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use serde_json::json;
@@ -162,7 +164,14 @@ pub async fn dispatch(
     let operation = route.operation;
     let routed = Routed { route, request, deadline: Instant::now() + state.deadline };
     let (dialect, operation) = (operation.dialect, Some(operation));
-    match next.run(routed).await {
+    // Caught here and not only in `render`, since here it is known whose shape the answer takes.
+    let below = AssertUnwindSafe(next.run(routed)).catch_unwind().await;
+    let result = below.unwrap_or_else(|_| {
+        // The panic hook has told where; its payload may quote a value and is not repeated.
+        tracing::error!("a request ended in a panic");
+        Err(Error::Internal.into())
+    });
+    match result {
         Ok(reply) => Ok(Reply { about: About { dialect, operation, ..reply.about }, ..reply }),
         Err(failure) => Err(Failure { about: About { dialect, operation, ..failure.about }, ..failure }),
     }
