@@ -8,9 +8,13 @@ mod asks;
 #[cfg(test)]
 mod gateway_bad_input;
 #[cfg(test)]
+mod gateway_failures;
+#[cfg(test)]
 mod gateway_headers;
 #[cfg(test)]
 mod gateway_idempotency;
+#[cfg(test)]
+mod gateway_isolation;
 #[cfg(test)]
 mod gateway_limits;
 #[cfg(test)]
