@@ -25,6 +25,7 @@ pub mod inquiry;
 pub mod layers;
 pub mod outgoing;
 pub mod reference;
+pub mod resolver;
 pub mod sandbox;
 pub mod server;
 pub mod settling;

@@ -36,6 +36,7 @@ use crate::layers::retry::{Retry, retry};
 use crate::layers::sign::{Sign, sign};
 use crate::layers::token::token;
 use crate::layers::validate::{Validate, validate};
+use crate::resolver::{Means, Resolver};
 use crate::settling::Settler;
 use crate::signature::HmacKey;
 use crate::store::Store;
@@ -75,6 +76,7 @@ struct Parts {
     tokens: Arc<Tokens>,
     breakers: Arc<Breakers>,
     tasks: TaskTracker,
+    resolver: Arc<Resolver>,
 }
 
 impl Gateway {
@@ -91,13 +93,14 @@ impl Gateway {
         let tokens = Arc::new(Tokens::new(&merchants, &Arc::new(token_source(config, surroundings, &breakers))));
         let limits = Arc::new(RateLimits::new(&config.merchants, Arc::clone(metrics)));
         let tasks = TaskTracker::new();
+        let flights = Flights::default();
         let recognising = Idempotency {
             store: Arc::clone(store),
             settings: config.idempotency.clone(),
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
             tasks: tasks.clone(),
-            flights: Flights::default(),
+            flights: flights.clone(),
         };
         let trying = Client {
             transport: Arc::clone(transport),
@@ -114,6 +117,15 @@ impl Gateway {
             .service(Next::last(Arc::new(trying), client));
         let inquirer = Arc::new(Inquirer::new(&routes, entropy.clone(), lower.clone()));
         let settler = Arc::new(Settler { inquirer: Arc::clone(&inquirer), store: Arc::clone(store) });
+        let resolver = Arc::new(Resolver::new(Means {
+            store: Arc::clone(store),
+            flights,
+            settler: Arc::clone(&settler),
+            merchants: merchants.clone(),
+            clock: Arc::clone(clock),
+            metrics: Arc::clone(metrics),
+            patience: config.upstream.deadline,
+        }));
         let attaching = References {
             store: Arc::clone(store),
             settings: config.reference.clone(),
@@ -135,7 +147,7 @@ impl Gateway {
             .layer(layer(Arc::new(recognising), idempotency))
             .layer(layer(Arc::new(attaching), reference))
             .service(lower);
-        Ok(Self { top, parts: Arc::new(Parts { routes, limits, tokens, breakers, tasks }) })
+        Ok(Self { top, parts: Arc::new(Parts { routes, limits, tokens, breakers, tasks, resolver }) })
     }
 
     /// The routes of the enabled generations.
@@ -160,6 +172,12 @@ impl Gateway {
     #[must_use]
     pub fn breakers(&self) -> &Breakers {
         &self.parts.breakers
+    }
+
+    /// Settles outcomes in doubt; somebody has to [`run`](Resolver::run) it.
+    #[must_use]
+    pub fn resolver(&self) -> &Arc<Resolver> {
+        &self.parts.resolver
     }
 
     /// Creates and updates whose callers may have left; await them before the process ends.

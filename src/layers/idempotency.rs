@@ -159,7 +159,9 @@ impl Idempotency {
 
     async fn finish(&self, intent: &Intent, result: Result<Reply>, doubted: bool) -> Result<Reply> {
         let (end, learned) = match &result {
-            Ok(reply) if is_definite(reply.status) => (End::Answered(Arc::new(keep(reply))), reply.learned.clone()),
+            Ok(reply) if is_definite(reply.status) => {
+                (End::Answered(Arc::new(StoredAnswer::from(reply))), reply.learned.clone())
+            }
             Err(Error::OutcomeUnknown) => (End::InDoubt, None),
             // What was in doubt stays so until an answer says otherwise.
             Ok(_) | Err(_) if doubted => (End::InDoubt, None),
@@ -222,15 +224,6 @@ fn resume(call: &mut Call<Checked>, intent: &mut Intent, sent: SentIds) {
         ids.transaction = Some(first.clone());
     }
     intent.sent = sent;
-}
-
-fn keep(reply: &Reply) -> StoredAnswer {
-    StoredAnswer {
-        status: reply.status,
-        headers: reply.headers.clone(),
-        body: reply.body.clone(),
-        attached: reply.attached.clone(),
-    }
 }
 
 fn replay(answer: &StoredAnswer) -> Reply {

@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
+use crate::call::Reply;
 use crate::dialect::{Dialect, OperationId};
 use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery};
@@ -78,6 +79,17 @@ pub struct StoredAnswer {
     pub body: Bytes,
     /// Members and headers that were attached or replaced.
     pub attached: Vec<&'static str>,
+}
+
+impl From<&Reply> for StoredAnswer {
+    fn from(reply: &Reply) -> Self {
+        Self {
+            status: reply.status,
+            headers: reply.headers.clone(),
+            body: reply.body.clone(),
+            attached: reply.attached.clone(),
+        }
+    }
 }
 
 /// How an intent ended.

@@ -117,6 +117,13 @@ impl Answer {
             }
     }
 
+    /// Whether credentials or signature are to blame, which no new token mends (`errors.md` section 4).
+    #[must_use]
+    pub fn refuses_credentials(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+            && self.code().is_some_and(|code| code.category() == Category::AuthFatal)
+    }
+
     /// Whether upstream does not know the reference (`snap.md` section 5: 404 case 01).
     #[must_use]
     pub fn knows_no_reference(&self) -> bool {

@@ -182,13 +182,13 @@ impl World {
 
     /// The metrics as they are scraped.
     pub(crate) async fn scrape(&self) -> String {
-        let request = Request::builder().uri("/metrics").body(()).unwrap();
+        let request = Request::builder().uri("/metrics").body(Full::new(Bytes::new())).unwrap();
         Got::read(self.admin.clone().oneshot(request).await.unwrap()).text()
     }
 
     /// An admin page.
     pub(crate) async fn admin(&self, path: &str) -> Got {
-        let request = Request::builder().uri(path).body(()).unwrap();
+        let request = Request::builder().uri(path).body(Full::new(Bytes::new())).unwrap();
         Got::read(self.admin.clone().oneshot(request).await.unwrap())
     }
 

@@ -28,6 +28,8 @@ mod gateway_vectors;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod sandbox;
+#[cfg(test)]
 mod stack_order;
 #[cfg(test)]
 mod tidy;
