@@ -18,9 +18,13 @@ mod gateway_isolation;
 #[cfg(test)]
 mod gateway_limits;
 #[cfg(test)]
+mod gateway_metrics;
+#[cfg(test)]
 mod gateway_operations;
 #[cfg(test)]
 mod gateway_reference;
+#[cfg(test)]
+mod gateway_secrecy;
 #[cfg(test)]
 mod gateway_token;
 #[cfg(test)]
