@@ -171,12 +171,12 @@ pub async fn dispatch(
     let routed = Routed { route, request, deadline: Instant::now() + state.deadline };
     let (dialect, operation) = (operation.dialect, Some(operation));
     // Caught here and not only in `render`, since here it is known whose shape the answer takes.
-    let below = AssertUnwindSafe(next.run(routed)).catch_unwind().await;
-    let result = below.unwrap_or_else(|_| {
+    let Ok(result) = AssertUnwindSafe(next.run(routed)).catch_unwind().await else {
         // The panic hook has told where; its payload may quote a value and is not repeated.
         tracing::error!("a request ended in a panic");
-        Err(Error::Internal.into())
-    });
+        let about = About { dialect, operation, ..About::default() };
+        return Err(Failure { about, ..Error::Internal.into() });
+    };
     match result {
         Ok(reply) => Ok(Reply { about: About { dialect, operation, ..reply.about }, ..reply }),
         Err(failure) => Err(Failure { about: About { dialect, operation, ..failure.about }, ..failure }),

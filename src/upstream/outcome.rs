@@ -183,13 +183,19 @@ pub fn classify(operation: &Operation, answer: Answer) -> Outcome {
         return Outcome::Answered(answer);
     }
     let status = answer.status.as_u16();
-    if answer.status.is_success() && answer.document.is_none() {
+    if answer.status.is_success() && answer.document.is_none() && !is_object(&answer.body) {
         Outcome::Unknown(Unknown::BadAnswer)
     } else if answer.status.is_server_error() && !refuses(operation.dialect, &answer) {
         Outcome::Unknown(Unknown::ServerError { status, enveloped: answer.document.is_some() })
     } else {
         Outcome::Answered(answer)
     }
+}
+
+/// Whether a lenient reader finds an object: what only the strict one refuses, such as a repeated
+/// name, is no lost answer, and asking again would bring the same.
+fn is_object(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok()
 }
 
 /// Whether a server error is really a refusal: classic answers 503 with `errors[]` to nearly
