@@ -145,6 +145,15 @@ async fn a_panic_is_one_requests_trouble() {
     assert_eq!(world.metric("ayova_in_flight{merchant=\"sample\"}").await, 0.0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_only_a_strict_reader_refuses_is_an_answer() {
+    let world = World::new();
+    let twice = "{\"responseCode\":\"2002700\",\"responseCode\":\"2002700\"}";
+    world.wire.acts([Act::Answer(200, twice)]);
+    assert_eq!(world.send(snap_create(1, OWN)).await.expect(200).text(), twice);
+    assert_eq!(world.send(snap_create(1, OWN)).await.source(), "replay");
+}
+
 /// A store that can be broken.
 #[derive(Debug)]
 struct Fragile {

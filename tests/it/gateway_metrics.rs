@@ -136,6 +136,7 @@ async fn every_metric_moves_and_every_label_is_known() {
         assert_eq!(moved, moves, "{family}");
     }
     for sample in &samples {
+        assert!(sample.value >= 0.0, "{sample:?}");
         for (label, value) in &sample.labels {
             let known = match label.as_str() {
                 "le" => true,

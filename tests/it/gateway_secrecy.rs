@@ -4,8 +4,9 @@
 //! Every value an app could send is a canary here; what is searched for afterwards is the canary. The
 //! answers of upstream are its own and are not searched.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use ayova::config::Secret;
 use http::Method;
@@ -20,13 +21,17 @@ use crate::harness::{Act, Setup, World};
 const OWN: &str = "98765432109";
 const CLASSIC_OWN: &str = "87654399";
 
-/// Log lines of this thread at every level.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What was logged on this thread, where somebody wants to know.
+    static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
 
-impl io::Write for Lines {
+/// Writes to the thread's lines.
+struct ToThread;
+
+impl io::Write for ToThread {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| lines.as_mut().map(|lines| lines.extend_from_slice(bytes)));
         Ok(bytes.len())
     }
 
@@ -35,20 +40,29 @@ impl io::Write for Lines {
     }
 }
 
+/// Log lines of this thread at every level, from now on.
+///
+/// One subscriber for the whole binary: with one of its own for a thread, whether an event is seen
+/// depends on which thread met it first (tracing caches that).
+struct Lines;
+
 impl Lines {
-    fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
-        let lines = Self::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (lines, tracing::subscriber::set_default(subscriber))
+    fn capture() -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_ansi(false)
+                .with_writer(|| ToThread)
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+        });
+        LINES.set(Some(Vec::new()));
+        Self
     }
 
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        LINES.with_borrow(|lines| String::from_utf8(lines.clone().unwrap()).unwrap())
     }
 }
 
@@ -160,7 +174,7 @@ async fn assert_watchers_silent(world: &World, lines: &Lines) {
 
 #[tokio::test(start_paused = true)]
 async fn good_requests_leave_no_trace_of_their_values() {
-    let (lines, _guard) = Lines::capture();
+    let lines = Lines::capture();
     let world = world();
     for ask in good() {
         let got = world.send(ask).await;
@@ -181,7 +195,7 @@ async fn good_requests_leave_no_trace_of_their_values() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_repeat_no_value() {
-    let (lines, _guard) = Lines::capture();
+    let lines = Lines::capture();
     let world = world();
     for ask in good() {
         world.send(ask).await;
@@ -204,7 +218,7 @@ async fn refusals_repeat_no_value() {
 
 #[tokio::test(start_paused = true)]
 async fn trouble_repeats_no_value() {
-    let (lines, _guard) = Lines::capture();
+    let lines = Lines::capture();
     let world = world();
     world.send(named(snap_create(1, OWN))).await;
     let canary = "{\"responseCode\":\"5002700\",\"canary\":\"6281777666555\"}";

@@ -120,7 +120,7 @@ impl Setup {
             clock: Arc::clone(&clock),
             draining: Arc::default(),
         });
-        World { gateway, wire, clock, sandbox, admin, config: self.config }
+        World { gateway, wire, clock, sandbox, admin }
     }
 }
 
@@ -134,7 +134,6 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) wire: Wire,
     pub(crate) clock: SharedClock,
-    pub(crate) config: Config,
     sandbox: Sandbox,
     admin: Admin,
 }
