@@ -28,10 +28,11 @@ use crate::clock::{SharedClock, iso8601};
 use crate::dialect::number::{masked, without_blanks};
 use crate::dialect::{Attach, OperationId, describe};
 use crate::document::Document;
+use crate::layers::validate::id_from_key;
 use crate::reference::Account;
 use crate::resolver::{Decision, Name, Undecided};
 use crate::stack::Gateway;
-use crate::store::{Doubt, Store};
+use crate::store::{Doubt, Known, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Class;
 
@@ -251,8 +252,15 @@ impl View {
         }
     }
 
+    /// By an id as it was sent, or else by the `Idempotency-Key` it was made from, which is what the
+    /// app's log has.
+    async fn known(&self, key: &str) -> Result<Vec<Known>, StoreError> {
+        let known = self.store.known(key, self.clock.now()).await?;
+        if known.is_empty() { self.store.known(&id_from_key(key), self.clock.now()).await } else { Ok(known) }
+    }
+
     async fn idempotency(&self, key: &str) -> Response<Full<Bytes>> {
-        match self.store.known(&percent_decoded(key), self.clock.now()).await {
+        match self.known(&percent_decoded(key)).await {
             Ok(known) if known.is_empty() => not_known("id"),
             Ok(known) => {
                 let known: Vec<Value> = known

@@ -34,3 +34,4 @@ pub mod stack;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+mod wire;

@@ -142,7 +142,8 @@ fn transaction(operation: &Operation, body: Option<&Document>) -> Option<String>
 }
 
 /// The first 32 hexadecimal digits of the key's SHA-256 (contract section 1).
-fn id_from_key(key: &str) -> String {
+#[must_use]
+pub fn id_from_key(key: &str) -> String {
     let hash = digest::digest(&digest::SHA256, key.as_bytes());
     hex::encode(hash.as_ref().get(..16).unwrap_or_default())
 }

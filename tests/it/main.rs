@@ -6,6 +6,12 @@
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod binary;
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod embed;
+#[cfg(test)]
 mod gateway_bad_input;
 #[cfg(test)]
 mod gateway_failures;
