@@ -119,6 +119,18 @@ async fn a_transaction_under_a_new_id_is_the_same_create() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_transaction_under_a_new_id_joins_the_first_while_it_is_under_way() {
+    let world = World::new();
+    world.wire.acts([Act::Late(Duration::from_secs(2))]);
+    let sending: Vec<_> =
+        (1..=50).map(|tag| tokio::spawn(world.send(snap_create(1, OWN).header("X-EXTERNAL-ID", &id(tag))))).collect();
+    let answers: Vec<_> = join_all(sending).await.into_iter().map(Result::unwrap).collect();
+    assert!(answers.iter().all(|got| got.status == 200 && got.body == answers[0].body));
+    assert_eq!(answers.iter().filter(|got| got.source() == "upstream").count(), 1);
+    assert_eq!(world.wire.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transaction_under_a_new_id_is_forwarded_where_so_configured() {
     let mut setup = Setup::new(1);
     setup.config.idempotency.same_trx_id = SameTrxId::Forward;
