@@ -196,9 +196,20 @@ pub struct Signed {
 /// What a request holds of its merchant's allowance: given back when nothing was sent.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// Tries that may have reached upstream.
-    sent: AtomicU32,
+    sent: Tries,
     held: Vec<Box<dyn Held>>,
+}
+
+/// Tries of a request that may have reached upstream; may be kept after the admission has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Tries(Arc<AtomicU32>);
+
+impl Tries {
+    /// How many so far.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A piece of an allowance; ends when it is dropped.
@@ -211,28 +222,33 @@ impl Admission {
     /// An admission that holds these.
     #[must_use]
     pub fn holding(held: Vec<Box<dyn Held>>) -> Self {
-        Self { sent: AtomicU32::new(0), held }
+        Self { sent: Tries::default(), held }
     }
 
     /// Something may go upstream now: the quota is used.
     pub fn spend(&self) {
-        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.sent.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What was about to go never left.
     pub fn unspend(&self) {
-        self.sent.fetch_sub(1, Ordering::Relaxed);
+        self.sent.0.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Tries that may have reached upstream so far.
     pub fn sent(&self) -> u32 {
-        self.sent.load(Ordering::Relaxed)
+        self.sent.count()
+    }
+
+    /// The same count, for whoever must not keep the admission alive.
+    pub fn tries(&self) -> Tries {
+        self.sent.clone()
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let spent = *self.sent.get_mut() > 0;
+        let spent = self.sent() > 0;
         self.held.iter().for_each(|held| held.release(spent));
     }
 }

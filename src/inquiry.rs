@@ -94,7 +94,7 @@ impl Inquirer {
         let Handle::Classic { account_id, customer_id, correlation_id } = &account.handle else {
             return Err(Error::Internal);
         };
-        let query = form_urlencoded::Serializer::new(String::from("?"))
+        let query = form_urlencoded::Serializer::for_suffix(String::from("?"), 1)
             .append_pair("virtualAccountId", account_id)
             .append_pair("transactionId", &self.entropy.id())
             .append_pair("bankCode", account.bank_code.as_deref().unwrap_or_default())

@@ -7,12 +7,14 @@
 //! there, and before everything that changes the body, since meaning is what the caller said. Does
 //! not know which store it has.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::call::{About, Call, Checked, Reply, Source, Trace};
+use crate::call::{About, Call, Checked, Reply, Source, Trace, Tries};
 use crate::clock::SharedClock;
 use crate::config::{self, SameTrxId};
 use crate::crash::{self, Place};
@@ -57,8 +59,9 @@ pub async fn idempotency(
     let intent = state.intent(&call);
     match state.flights.board(&intent) {
         Boarding::Lead(seat, landing) => {
-            let work = Arc::clone(&state).lead(call, intent, next);
-            state.tasks.spawn(async move { seat.land(work.await) });
+            let tries = call.admission.tries();
+            let work = AssertUnwindSafe(Arc::clone(&state).lead(call, intent, next)).catch_unwind();
+            state.tasks.spawn(async move { seat.land(work.await.unwrap_or_else(|_| crashed(&tries))) });
             landed(landing).await
         }
         Boarding::Follow(landing) => {
@@ -151,7 +154,8 @@ impl Idempotency {
         };
         self.metrics.recognised(operation, Recognition::New);
         crash::pass(Place::Begun);
-        let result = next.run(call).await;
+        let tries = call.admission.tries();
+        let result = AssertUnwindSafe(next.run(call)).catch_unwind().await.unwrap_or_else(|_| crashed(&tries));
         crash::pass(Place::Answered);
         self.finish(&intent, result, doubted).await
     }
@@ -181,6 +185,12 @@ impl Idempotency {
             (Err(error), _) => Err(error),
         }
     }
+}
+
+/// What is said after a panic: only where something may have left is there a doubt.
+fn crashed(tries: &Tries) -> Result<Reply> {
+    tracing::error!("a create or update ended in a panic");
+    Err(if tries.count() > 0 { Error::OutcomeUnknown } else { Error::Internal })
 }
 
 /// A classic create without a correlation id has nothing else to be known by (contract section 9).
