@@ -28,10 +28,11 @@ use crate::clock::{SharedClock, iso8601};
 use crate::dialect::number::{masked, without_blanks};
 use crate::dialect::{Attach, OperationId, describe};
 use crate::document::Document;
+use crate::layers::validate::id_from_key;
 use crate::reference::Account;
 use crate::resolver::{Decision, Name, Undecided};
 use crate::stack::Gateway;
-use crate::store::{Doubt, Store};
+use crate::store::{Counters, Doubt, Known, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Class;
 
@@ -172,6 +173,7 @@ impl View {
 
     fn status(&self) -> Value {
         let now = Instant::now();
+        let Counters { commits, records } = self.store.counters();
         let tokens: Vec<Value> = self
             .gateway
             .tokens()
@@ -200,7 +202,7 @@ impl View {
             "version": env!("CARGO_PKG_VERSION"),
             "tokens": tokens,
             "merchants": merchants,
-            "store": {"problem": self.store.problem()},
+            "store": {"problem": self.store.problem(), "commits": commits, "records": records},
             "breakers": breakers,
             "under_way": self.gateway.tasks().len(),
         })
@@ -254,8 +256,15 @@ impl View {
         }
     }
 
+    /// By an id as it was sent, or else by the `Idempotency-Key` it was made from, which is what the
+    /// app's log has.
+    async fn known(&self, key: &str) -> Result<Vec<Known>, StoreError> {
+        let known = self.store.known(key, self.clock.now()).await?;
+        if known.is_empty() { self.store.known(&id_from_key(key), self.clock.now()).await } else { Ok(known) }
+    }
+
     async fn idempotency(&self, key: &str) -> Response<Full<Bytes>> {
-        match self.store.known(&percent_decoded(key), self.clock.now()).await {
+        match self.known(&percent_decoded(key)).await {
             Ok(known) if known.is_empty() => not_known("id"),
             Ok(known) => {
                 let known: Vec<Value> = known

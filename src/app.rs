@@ -25,6 +25,7 @@ use crate::server::{bind, serve};
 use crate::stack::{Gateway, Surroundings};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::sqlite::{Options, SqliteStore};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{HyperTransport, Transport};
 
@@ -42,6 +43,7 @@ pub struct App {
     admin_serving: JoinHandle<()>,
     resolving: JoinHandle<()>,
     tasks: TaskTracker,
+    store: Arc<dyn Store>,
     grace: Duration,
 }
 
@@ -64,7 +66,8 @@ impl App {
     /// Starts serving a configuration.
     ///
     /// # Errors
-    /// Addresses that are taken, no system randomness, no certificate store.
+    /// Addresses that are taken, no system randomness, no certificate store, records that cannot be
+    /// opened.
     pub async fn start(config: &Config) -> io::Result<Self> {
         let transport = HyperTransport::new(&config.upstream.base_url, config.upstream.connect_timeout)?;
         Self::start_with(config, Arc::new(transport), Arc::new(SystemClock)).await
@@ -77,8 +80,14 @@ impl App {
     pub async fn start_with(config: &Config, transport: Arc<dyn Transport>, clock: SharedClock) -> io::Result<Self> {
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
-        let surroundings =
-            Surroundings { clock, entropy: Entropy::from_system()?, transport, store: open_store(config)?, metrics };
+        let surroundings = Surroundings {
+            entropy: Entropy::from_system()?,
+            transport,
+            store: open_store(config, &clock)?,
+            clock,
+            metrics,
+        };
+        let store = Arc::clone(&surroundings.store);
         let gateway = Gateway::new(config, &surroundings).map_err(io::Error::other)?;
         gateway.resolver().take_over().await.map_err(io::Error::other)?;
         let (listen, admin) = (bind(config.listen.address).await?, bind(config.admin.address).await?);
@@ -106,6 +115,7 @@ impl App {
             stop_serving,
             stop_admin,
             tasks,
+            store,
             grace: config.shutdown.grace,
         })
     }
@@ -122,6 +132,10 @@ impl App {
         self.tasks.close();
         let served = timeout_at(deadline, self.serving).await.is_ok();
         let finished = timeout_at(deadline, self.tasks.wait()).await.is_ok();
+        // After the last end has been handed over. A disk that hangs must not hold up the end for ever.
+        if timeout_at(deadline.max(Instant::now() + CLOSING_GRACE), self.store.close()).await.is_err() {
+            tracing::warn!("the store did not close in time");
+        }
         self.stop_admin.cancel();
         let _ = self.resolving.await;
         // A scraper that keeps its connection busy must not hold up the end.
@@ -133,12 +147,16 @@ impl App {
 /// Time the admin listener gets to answer a last request.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
 
-fn open_store(config: &Config) -> io::Result<Arc<dyn Store>> {
+/// Time the store gets for what waits, whatever is left of the grace.
+const CLOSING_GRACE: Duration = Duration::from_secs(5);
+
+fn open_store(config: &Config, clock: &SharedClock) -> io::Result<Arc<dyn Store>> {
+    let (answers_bytes, accounts_bytes) = (config.idempotency.memory_bytes, config.reference.memory_bytes);
     match &config.store {
-        config::Store::Memory => {
-            Ok(Arc::new(MemoryStore::new(config.idempotency.memory_bytes, config.reference.memory_bytes)))
+        config::Store::Memory => Ok(Arc::new(MemoryStore::new(answers_bytes, accounts_bytes))),
+        config::Store::Sqlite(path) => {
+            let options = Options { path: path.clone(), answers_bytes, accounts_bytes, clock: Arc::clone(clock) };
+            Ok(Arc::new(SqliteStore::open(&options).map_err(io::Error::other)?))
         }
-        // `config::check` refuses it; this says so too should a program build its own Config.
-        config::Store::Sqlite(_) => Err(io::Error::other("store.kind sqlite is not available in this version")),
     }
 }

@@ -14,7 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Instant;
 
 use crate::config::Secret;
-use crate::dialect::{Dialect, Operation};
+use crate::dialect::{Dialect, Fault, Operation};
 use crate::document::Document;
 use crate::error::Reason;
 use crate::reference::Account;
@@ -125,6 +125,9 @@ pub struct Checked {
     pub query: Vec<(String, String)>,
     /// What identifies it.
     pub ids: Ids,
+    /// What is wrong with it only because of the time of day: it may not be sent as new, while a
+    /// repetition of what was right in its time has its answer.
+    pub overdue: Vec<Fault>,
     /// Whether an earlier try of it may have arrived; set by `idempotency`.
     pub in_doubt: bool,
 }

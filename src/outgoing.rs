@@ -3,7 +3,7 @@
 //! Promises that credentials, cookies and everything that belongs to the connection between app and
 //! gateway stay behind. Pure; which header comes from where is the table's word.
 
-use http::header::{CONNECTION, USER_AGENT};
+use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -11,7 +11,7 @@ use crate::call::{Checked, Merchant};
 use crate::dialect::{HeaderSource, Need, Operation};
 use crate::document::Member;
 use crate::error::Error;
-use crate::upstream::outcome::HOP_BY_HOP;
+use crate::upstream::outcome::{HOP_BY_HOP, connection_headers};
 
 /// A path and query as hyper wants it.
 ///
@@ -62,18 +62,12 @@ pub fn headers(operation: &Operation, merchant: &Merchant, caller: &HeaderMap, i
     for (name, value) in caller {
         let ours = operation.header(name.as_str()).is_some();
         let withheld = WITHHELD.contains(&name.as_str()) || HOP_BY_HOP.contains(&name.as_str());
-        if !ours && !withheld && !named.contains(&name.as_str()) {
+        if !ours && !withheld && !named.contains(name) {
             headers.append(name.clone(), value.clone());
         }
     }
     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("ayova/", env!("CARGO_PKG_VERSION"))));
     headers
-}
-
-/// Headers that `Connection` declares to be of this connection only (RFC 9110 section 7.6.1).
-fn connection_headers(headers: &HeaderMap) -> Vec<&str> {
-    let lists = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(str::trim).collect()
 }
 
 /// Headers that are between app and gateway: credentials, cookies, and what is made anew.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Admission, Ids, Merchant};
 use crate::clock::SharedClock;
 use crate::dialect::{OperationId, OperationKind};
-use crate::document::Document;
+use crate::document::{Document, Kind};
 use crate::flights::Flights;
 use crate::inquiry::Errand;
 use crate::reference::plan::Asked;
@@ -334,7 +334,8 @@ impl Resolver {
 
     /// The end that an operator's answer makes, and what it teaches where it is a create's.
     fn given(&self, doubt: &Doubt, status: StatusCode, body: Bytes) -> Result<(End, Option<Arc<Account>>), Undecided> {
-        let answer = Document::parse(body.clone()).map_err(|_| Undecided::BadAnswer)?;
+        let answer = Document::parse(body.clone()).ok().filter(|answer| answer.root().kind() == Kind::Object);
+        let answer = answer.ok_or(Undecided::BadAnswer)?;
         let intent = &doubt.intent;
         let request = Document::parse(intent.request.clone()).ok();
         let operation = intent.operation.operation();
@@ -358,7 +359,7 @@ impl Resolver {
 fn is_due(since: Timestamp, last: Option<Timestamp>, now: Timestamp) -> bool {
     let age = now.duration_since(since);
     let hours = (1..=24).map(SignedDuration::from_hours);
-    let latest = FIRST_QUESTIONS.into_iter().chain(hours).filter(|question| *question <= age).next_back();
+    let latest = FIRST_QUESTIONS.into_iter().chain(hours).rfind(|question| *question <= age);
     match latest {
         None => false,
         Some(_) if age > GIVEN_UP_AFTER + SignedDuration::from_hours(1) => false,

@@ -2,13 +2,12 @@
 //!
 //! Used while a caller waits (a conflict with a try of our own) and by the resolver afterwards. Judges
 //! nothing itself: the verdict is `reference::settle`'s. Stores nothing: what it found is handed back
-//! as the answer the caller would have had, marked as put together, so that it stays marked when it is
-//! replayed.
+//! as the answer the caller would have had.
 
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
 use crate::call::{About, Checked, Reply, Source, Trace};
@@ -92,7 +91,7 @@ impl Settler {
         };
         Finding::Happened(Box::new(Reply {
             status: StatusCode::from_u16(doubtful.operation.success).unwrap_or_default(),
-            headers: marked(),
+            headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]),
             body,
             source: Source::Gateway,
             reason: Some(Reason::SettledByInquiry),
@@ -121,13 +120,4 @@ impl Settler {
             }
         }
     }
-}
-
-/// The headers of an answer that upstream never wrote.
-fn marked() -> HeaderMap {
-    let reason = HeaderName::from_static("ayova-reason");
-    HeaderMap::from_iter([
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (reason, HeaderValue::from_static(Reason::SettledByInquiry.code())),
-    ])
 }

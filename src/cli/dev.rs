@@ -3,7 +3,7 @@
 //! Promises to need neither a file nor a network, and that the lines it prints work as pasted.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::run::color;
 use super::sandbox::start;
@@ -11,7 +11,7 @@ use super::signals::{Signals, block_on};
 use super::{Failure, print};
 use crate::app::App;
 use crate::clock::{Clock as _, SystemClock, iso8601};
-use crate::config::{Config, SandboxConfig};
+use crate::config::{Config, SandboxConfig, Store};
 use crate::telemetry::log;
 
 /// Options of `ayova dev`.
@@ -37,12 +37,8 @@ pub struct DevArgs {
 /// # Errors
 /// Addresses that are taken or not loopback.
 pub fn run(args: &DevArgs) -> Result<(), Failure> {
-    if args.data.is_some() {
-        let message = "--data: not available in this version (leave it out; records live in memory)";
-        return Err(Failure::Failed(message.to_owned()));
-    }
     // Refused before anything is opened.
-    let config = Config::sample(args.listen, args.admin, args.sandbox)?;
+    let config = configuration(args, args.sandbox)?;
     log::init(config.log, color());
     block_on(serve(args.clone()))
 }
@@ -52,10 +48,11 @@ async fn serve(args: DevArgs) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(failed)?;
     let sandbox = start(SandboxConfig { listen: args.sandbox, ..SandboxConfig::default() }).await?;
     // With the sandbox's real port, which may have been asked for as 0.
-    let config = Config::sample(args.listen, args.admin, sandbox.address)?;
+    let config = configuration(&args, sandbox.address)?;
     let app = App::start(&config).await.map_err(failed)?;
     let tomorrow = SystemClock.now() + jiff::SignedDuration::from_hours(24);
-    print(&welcome(app.listen, app.admin, sandbox.address, &iso8601(tomorrow)))?;
+    let welcome = welcome(app.listen, app.admin, sandbox.address, &iso8601(tomorrow));
+    print(&welcome.replace("{records}", &records(args.data.as_deref())))?;
     signals.end().await;
     signals
         .while_ending(async {
@@ -63,6 +60,22 @@ async fn serve(args: DevArgs) -> Result<(), Failure> {
             sandbox.stop().await
         })
         .await
+}
+
+fn configuration(args: &DevArgs, sandbox: SocketAddr) -> Result<Config, Failure> {
+    let mut config = Config::sample(args.listen, args.admin, sandbox)?;
+    if let Some(folder) = &args.data {
+        config.store = Store::Sqlite(folder.join("ayova.db"));
+    }
+    Ok(config)
+}
+
+/// Where the gateway's records are; the sandbox's are always in memory.
+fn records(data: Option<&Path>) -> String {
+    match data {
+        None => "everything in memory".to_owned(),
+        Some(folder) => format!("the gateway's records in {}", folder.join("ayova.db").display()),
+    }
 }
 
 /// What is where, and the lines to paste.
@@ -78,7 +91,7 @@ const fn local(port: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }
 
-const WELCOME: &str = r#"ayova dev: everything in memory, nothing leaves this machine. Ctrl-C ends it.
+const WELCOME: &str = r#"ayova dev: {records}, nothing leaves this machine. Ctrl-C ends it.
 
   gateway  http://{app}    your app's base URL instead of Ayoconnect's
   sandbox  http://{sandbox}    the simulated Ayoconnect; /_sandbox/accounts, /_sandbox/requests
@@ -109,4 +122,5 @@ The sample merchant is AYOTST; lines to paste into another terminal are printed 
 
 Examples:
   ayova dev
-  ayova dev --listen 127.0.0.1:0 --admin 127.0.0.1:0 --sandbox 127.0.0.1:0    on free ports";
+  ayova dev --listen 127.0.0.1:0 --admin 127.0.0.1:0 --sandbox 127.0.0.1:0    on free ports
+  ayova dev --data ./dev-data    accounts and answers survive; the sandbox's own state does not";

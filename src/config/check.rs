@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ pub(super) fn check(raw: &RawConfig, mut found: Findings) -> Result<Config, Vec<
         open_for: within("breaker.open_for", raw.breaker.open_for, PAUSE, &mut found),
     };
     let shutdown = Shutdown { grace: within("shutdown.grace", raw.shutdown.grace, WAIT, &mut found) };
+    let store = check_store(&raw.store, &mut found);
     let config = assemble(listen, admin, upstream, |listen, admin, upstream| Config {
         listen,
         admin,
@@ -58,7 +60,7 @@ pub(super) fn check(raw: &RawConfig, mut found: Findings) -> Result<Config, Vec<
         reference,
         retry,
         breaker,
-        store: check_store(&raw.store),
+        store,
         errors: check_errors(&raw.errors),
         log: check_log(&raw.log),
         shutdown,
@@ -391,11 +393,25 @@ fn check_reference(raw: &RawReference, found: &mut Findings) -> Reference {
     }
 }
 
-const fn check_store(raw: &RawStore) -> Store {
-    match raw.kind {
-        RawStoreKind::Memory => Store::Memory,
+fn check_store(raw: &RawStore, found: &mut Findings) -> Store {
+    match (raw.kind, raw.path.as_deref()) {
+        (RawStoreKind::Sqlite, path) => {
+            let path = PathBuf::from(path.unwrap_or(STORE_PATH));
+            if path.file_name().is_none() {
+                found.report("store.path", "names no file", "a file that ayova makes, such as ./data/ayova.db");
+            }
+            Store::Sqlite(path)
+        }
+        (RawStoreKind::Memory, None) => Store::Memory,
+        (RawStoreKind::Memory, Some(_)) => {
+            found.report("store.path", "goes with kind sqlite", "leave it out: kind memory has no file");
+            Store::Memory
+        }
     }
 }
+
+/// Where records live unless the file says otherwise.
+const STORE_PATH: &str = "./data/ayova.db";
 
 const fn check_errors(raw: &RawErrors) -> Errors {
     // The schema allows these two and no other.

@@ -66,11 +66,9 @@ fn mirror(config: &Config) -> RawConfig {
             window: Span(config.breaker.window),
             open_for: Span(config.breaker.open_for),
         },
-        store: RawStore {
-            kind: match config.store {
-                // No configuration of this version holds the second.
-                Store::Memory | Store::Sqlite(_) => RawStoreKind::Memory,
-            },
+        store: match &config.store {
+            Store::Memory => RawStore { kind: RawStoreKind::Memory, path: None },
+            Store::Sqlite(path) => RawStore { kind: RawStoreKind::Sqlite, path: Some(path.display().to_string()) },
         },
         errors: errors(&config.errors),
         log: log(config.log),

@@ -72,11 +72,10 @@ pub(super) const GATEWAY: &[Later] = &[
     Later { path: "callbacks", values: &[], hint: "remove it; let Ayoconnect call the app directly" },
     Later {
         path: "store.kind",
-        values: &["sqlite", "redis"],
-        hint: "store: { kind: memory }; records are lost at a restart",
+        values: &["redis"],
+        hint: "store: { kind: sqlite } on a local disk; one process serves a file",
     },
-    Later { path: "store.path", values: &[], hint: "store: { kind: memory } has no file" },
-    Later { path: "store.url", values: &[], hint: "store: { kind: memory } has no address" },
+    Later { path: "store.url", values: &[], hint: "store: { kind: sqlite, path: ./data/ayova.db } has no address" },
 ];
 
 #[cfg(test)]

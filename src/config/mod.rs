@@ -36,7 +36,7 @@ pub use secret::Secret;
 
 use findings::Findings;
 use interpolate::Sources;
-use raw::{RawConfig, RawMerchant};
+use raw::{RawConfig, RawMerchant, RawStore, RawStoreKind};
 use read::Kind;
 
 /// One valid configuration (contract section 3).
@@ -75,8 +75,14 @@ pub struct Config {
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
     let text = read::text(path, KIND)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    from_yaml(&text, &Sources { env, folder })
-        .map_err(|list| Problems::new(path.display().to_string(), KIND.example, list))
+    let mut config = from_yaml(&text, &Sources { env, folder })
+        .map_err(|list| Problems::new(path.display().to_string(), KIND.example, list))?;
+    if let Store::Sqlite(file) = &mut config.store {
+        let beside = folder.join(&file);
+        // Without a current folder a relative path is as good as it gets.
+        *file = std::path::absolute(&beside).unwrap_or(beside);
+    }
+    Ok(config)
 }
 
 /// The JSON Schema (2020-12) of the gateway's configuration file.
@@ -86,7 +92,8 @@ pub fn schema() -> serde_json::Value {
 }
 
 impl Config {
-    /// The configuration of `ayova dev`: defaults and the sandbox's sample merchant, no file.
+    /// The configuration of `ayova dev`: defaults and the sandbox's sample merchant, no file, records
+    /// in memory.
     ///
     /// # Errors
     /// As for a file: an address that is not loopback, or two listeners on one address.
@@ -95,6 +102,7 @@ impl Config {
         raw.listen.address = listen.to_string();
         raw.admin.address = admin.to_string();
         raw.upstream.base_url = format!("http://{sandbox}");
+        raw.store = RawStore { kind: RawStoreKind::Memory, path: None };
         raw.merchants.push(RawMerchant {
             name: "sample".to_owned(),
             merchant_code: sandbox::SAMPLE_MERCHANT_CODE.to_owned(),
@@ -324,7 +332,7 @@ pub struct Breaker {
 pub enum Store {
     /// In this process; forgotten at its end.
     Memory,
-    /// One file (not available in this version).
+    /// One file; absolute where the configuration came from a file.
     Sqlite(PathBuf),
 }
 

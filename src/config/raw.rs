@@ -351,14 +351,20 @@ pub(super) struct RawBreaker {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawStore {
-    /// Kind of store. Default memory.
+    /// Kind of store. Default sqlite.
     pub(super) kind: RawStoreKind,
+    /// The file of kind sqlite; a relative path counts from this file's folder. Default ./data/ayova.db.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub(super) path: Option<String>,
 }
 
 /// Kind of store.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawStoreKind {
+    /// One file on a local disk; survives the process.
+    Sqlite,
     /// In this process; forgotten at its end.
     Memory,
 }
@@ -577,7 +583,7 @@ impl Default for RawBreaker {
 
 impl Default for RawStore {
     fn default() -> Self {
-        Self { kind: RawStoreKind::Memory }
+        Self { kind: RawStoreKind::Sqlite, path: None }
     }
 }
 

@@ -119,31 +119,30 @@ merchants:
     api_keys: []
     client_names: [x]
     callbacks: { deliver: {} }
-store: { kind: sqlite, path: ./data/ayova.db }
+store: { kind: redis, url: redis://x }
 callbacks:
 ";
     refused(
         text,
         &expect![[r#"
-        c.yaml:2:20: listen.address: unix sockets are not available in this version (an IP address and a port, such as 127.0.0.1:8080)
-        c.yaml:2:48: listen.auth: `api_key` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
-        c.yaml:2:57: listen.tls: not available in this version (remove it; apps connect over loopback, where plain HTTP stays on the host)
-        c.yaml:3:44: upstream.tls: not available in this version (remove it; the system's trust store decides, so add your authority there)
-        c.yaml:10:5: merchants[0].api_keys: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
-        c.yaml:11:5: merchants[0].client_names: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
-        c.yaml:12:5: merchants[0].callbacks: not available in this version (remove it; let Ayoconnect call the app directly)
-        c.yaml:13:16: store.kind: `sqlite` is not available in this version (store: { kind: memory }; records are lost at a restart)
-        c.yaml:13:24: store.path: not available in this version (store: { kind: memory } has no file)
-        c.yaml:14:1: callbacks: not available in this version (remove it; let Ayoconnect call the app directly)
-        10 problems; see config/example.yaml"#]],
+            c.yaml:2:20: listen.address: unix sockets are not available in this version (an IP address and a port, such as 127.0.0.1:8080)
+            c.yaml:2:48: listen.auth: `api_key` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
+            c.yaml:2:57: listen.tls: not available in this version (remove it; apps connect over loopback, where plain HTTP stays on the host)
+            c.yaml:3:44: upstream.tls: not available in this version (remove it; the system's trust store decides, so add your authority there)
+            c.yaml:10:5: merchants[0].api_keys: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
+            c.yaml:11:5: merchants[0].client_names: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
+            c.yaml:12:5: merchants[0].callbacks: not available in this version (remove it; let Ayoconnect call the app directly)
+            c.yaml:13:16: store.kind: `redis` is not available in this version (store: { kind: sqlite } on a local disk; one process serves a file)
+            c.yaml:13:23: store.url: not available in this version (store: { kind: sqlite, path: ./data/ayova.db } has no address)
+            c.yaml:14:1: callbacks: not available in this version (remove it; let Ayoconnect call the app directly)
+            10 problems; see config/example.yaml"#]],
     );
     refused(
-        &valid_and("listen: { auth: mtls }\nstore: { kind: redis, url: redis://x }\n"),
+        &valid_and("listen: { auth: mtls }\nstore: { kind: memory, path: x.db }\n"),
         &expect![[r#"
-        c.yaml:13:17: listen.auth: `mtls` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
-        c.yaml:14:16: store.kind: `redis` is not available in this version (store: { kind: memory }; records are lost at a restart)
-        c.yaml:14:23: store.url: not available in this version (store: { kind: memory } has no address)
-        3 problems; see config/example.yaml"#]],
+            c.yaml:13:17: listen.auth: `mtls` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
+            c.yaml:14:30: store.path: goes with kind sqlite (leave it out: kind memory has no file)
+            2 problems; see config/example.yaml"#]],
     );
 }
 
@@ -421,7 +420,8 @@ fn the_effective_configuration_reads_back() {
           window: 10s
           open_for: 5s
         store:
-          kind: memory
+          kind: sqlite
+          path: "./data/ayova.db"
         errors:
           classic_validation_status: 400
         log:
@@ -443,6 +443,9 @@ fn the_shipped_files_are_valid() {
         "127.0.0.1:9090".parse().unwrap(),
     )
     .unwrap();
+    assert_eq!(sample.store, Store::Memory);
+    assert_eq!(minimal.store, Store::Sqlite(shipped("data/ayova.db")));
+    sample.store = minimal.store.clone();
     assert_eq!(effective_yaml(&minimal), effective_yaml(&sample));
     assert_eq!(sample.merchants[0].client_secret.expose(), minimal.merchants[0].client_secret.expose());
     // The example holds the defaults: only the upstream's address differs.

@@ -113,7 +113,7 @@ pub fn message(error: &Error) -> String {
             "Service Unavailable. The request could not be recorded; nothing was sent, retry".to_owned()
         }
         Error::ShuttingDown => "Service Unavailable. Shutting down; nothing was sent, retry".to_owned(),
-        Error::Internal => "General Error. A defect of the gateway".to_owned(),
+        Error::Internal => "General Error. A defect of the gateway; nothing was changed, retry".to_owned(),
     };
     text.chars().take(MESSAGE_MAX).collect()
 }

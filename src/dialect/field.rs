@@ -211,6 +211,9 @@ impl Kind {
     #[must_use]
     pub fn check_text(&self, text: &str, form: Form) -> Option<Misfit> {
         match self {
+            // No rule of Ayoconnect's excludes it, but a text that ends early for half of the programs
+            // that read it is nobody's name.
+            Self::Text(..) if text.contains('\0') => Some((Rule::Format, Cow::Borrowed("must not contain NUL"))),
             Self::Text(min, max) => length(text, *min, *max),
             Self::Alphanumeric(min, max) => {
                 characters(text, *min, *max, |byte| byte.is_ascii_alphanumeric(), "must be letters and digits only")

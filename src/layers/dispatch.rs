@@ -5,10 +5,12 @@
 //! itself, so that an app which still logs in goes on working; the token it gets is worth nothing.
 //! Tells everything that passes on its way out which operation it was.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use serde_json::json;
@@ -17,7 +19,7 @@ use tokio::time::Instant;
 use crate::call::{About, Inbound, Reply, Route, Routed, Source, Trace};
 use crate::clock::{SharedClock, compact};
 use crate::config::Upstream;
-use crate::dialect::{Dialect, OperationId};
+use crate::dialect::{Dialect, Operation, OperationId};
 use crate::error::{Error, Failure};
 use crate::layers::next::Next;
 
@@ -28,7 +30,7 @@ pub struct Dispatch {
     routes: Vec<Arc<Route>>,
     /// Token paths of the enabled generations.
     logins: Vec<(Dialect, String)>,
-    /// Base paths, which tell the generation of a path that has no operation.
+    /// Base paths, those of a disabled generation too: they tell whose shape a refusal has.
     bases: Vec<(Dialect, String)>,
     /// Longest time from here to the answer.
     deadline: Duration,
@@ -42,16 +44,18 @@ impl Dispatch {
         let (classic, snap) = (&upstream.classic, &upstream.snap);
         let mut bases = Vec::new();
         let mut logins = Vec::new();
+        let mut served = Vec::new();
         for (dialect, enabled, base, login) in [
             (Dialect::Classic, classic.enabled, &classic.base_path, &classic.token_path),
             (Dialect::Snap, snap.enabled, &snap.base_path, &snap.token_path),
         ] {
+            bases.push((dialect, base.clone()));
             if enabled {
-                bases.push((dialect, base.clone()));
                 logins.push((dialect, login.clone()));
+                served.push((dialect, base.clone()));
             }
         }
-        let routes = bases.iter().flat_map(|(dialect, base)| {
+        let routes = served.iter().flat_map(|(dialect, base)| {
             OperationId::ALL
                 .into_iter()
                 .map(OperationId::operation)
@@ -81,6 +85,12 @@ impl Dispatch {
         }
         let methods: Vec<&Method> = here.clone().map(|route| &route.method).collect();
         here.find(|route| route.method == *method).ok_or(Error::MethodNotAllowed(allowed(&methods)))
+    }
+
+    /// The operation of a path that has no other, for the service code of a wrong method's refusal.
+    fn only(&self, path: &str) -> Option<&'static Operation> {
+        let mut here = self.routes.iter().filter(|route| route.path == path);
+        here.next().filter(|_| here.next().is_none()).map(|route| route.operation)
     }
 
     fn dialect_of(&self, path: &str) -> Dialect {
@@ -154,14 +164,21 @@ pub async fn dispatch(
     let route = match state.find(request.method(), path) {
         Ok(route) => Arc::clone(route),
         Err(error) => {
-            let about = About { dialect: state.dialect_of(path), ..About::default() };
+            let about = About { dialect: state.dialect_of(path), operation: state.only(path), ..About::default() };
             return Err(Failure { about, ..error.into() });
         }
     };
     let operation = route.operation;
     let routed = Routed { route, request, deadline: Instant::now() + state.deadline };
     let (dialect, operation) = (operation.dialect, Some(operation));
-    match next.run(routed).await {
+    // Caught here and not only in `render`, since here it is known whose shape the answer takes.
+    let Ok(result) = AssertUnwindSafe(next.run(routed)).catch_unwind().await else {
+        // The panic hook has told where; its payload may quote a value and is not repeated.
+        tracing::error!("a request ended in a panic");
+        let about = About { dialect, operation, ..About::default() };
+        return Err(Failure { about, ..Error::Internal.into() });
+    };
+    match result {
         Ok(reply) => Ok(Reply { about: About { dialect, operation, ..reply.about }, ..reply }),
         Err(failure) => Err(Failure { about: About { dialect, operation, ..failure.about }, ..failure }),
     }

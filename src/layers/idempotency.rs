@@ -14,10 +14,11 @@ use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::call::{About, Call, Checked, Reply, Source, Trace};
+use crate::call::{About, Call, Checked, Reply, Source, Trace, Tries};
 use crate::clock::SharedClock;
 use crate::config::{self, SameTrxId};
-use crate::dialect::{Dialect, OperationId, OperationKind};
+use crate::crash::{self, Place};
+use crate::dialect::{Dialect, Fault, OperationId, OperationKind};
 use crate::document::{Document, Meaning};
 use crate::error::{Error, Reason};
 use crate::flights::{Boarding, Flights, Landing, Seat, boarded, landed};
@@ -61,9 +62,10 @@ pub async fn idempotency(
         match state.flights.board(&intent) {
             Boarding::Lead(seat, landing) => {
                 let leading = Arc::clone(&state);
+                let tries = call.admission.tries();
                 state.tasks.spawn(async move {
-                    let result = leading.lead(call, intent, next, &seat).await;
-                    seat.land(result);
+                    let work = AssertUnwindSafe(leading.lead(call, intent, next, &seat)).catch_unwind().await;
+                    seat.land(work.unwrap_or_else(|_| crashed(&tries)));
                 });
                 return landed(landing).await;
             }
@@ -162,13 +164,30 @@ impl Idempotency {
                 call.body.in_doubt = true;
                 true
             }
+            Ok(Begun::Fresh) if !call.body.overdue.is_empty() => {
+                return self.refuse(&intent, std::mem::take(&mut call.body.overdue)).await;
+            }
             Ok(Begun::Fresh) => false,
         };
         seat.fly();
         self.metrics.recognised(operation, Recognition::New);
-        // A defect below must not leave the record under way: nobody knows how far the request came.
-        let result = AssertUnwindSafe(next.run(call)).catch_unwind().await.unwrap_or(Err(Error::OutcomeUnknown));
+        crash::pass(Place::Begun);
+        let tries = call.admission.tries();
+        let result = AssertUnwindSafe(next.run(call)).catch_unwind().await.unwrap_or_else(|_| crashed(&tries));
+        crash::pass(Place::Answered);
         self.finish(&intent, result, doubted).await
+    }
+
+    /// Turns away what may not be sent as new.
+    async fn refuse(&self, intent: &Intent, faults: Vec<Fault>) -> Result<Reply> {
+        let released = self.store.finish(intent, End::Released, None, self.clock.now()).await;
+        match released {
+            Ok(()) => Err(Error::InvalidRequest(faults)),
+            Err(error) => {
+                tracing::error!(error = %error, "a refused request could not be released");
+                Err(Error::StoreUnavailable)
+            }
+        }
     }
 
     async fn finish(&self, intent: &Intent, result: Result<Reply>, doubted: bool) -> Result<Reply> {
@@ -186,6 +205,7 @@ impl Idempotency {
             self.metrics.in_doubt(intent.operation, if in_doubt { 1 } else { -1 });
         }
         let stored = self.store.finish(intent, end, learned, self.clock.now()).await;
+        crash::pass(Place::Stored);
         match (result, stored) {
             (Ok(reply), Ok(())) => Ok(Reply { learned: None, ..reply }),
             (Ok(reply), Err(error)) => {
@@ -197,6 +217,12 @@ impl Idempotency {
             (Err(error), _) => Err(error),
         }
     }
+}
+
+/// What is said after a panic: only where something may have left is there a doubt.
+fn crashed(tries: &Tries) -> Result<Reply> {
+    tracing::error!("a create or update ended in a panic");
+    Err(if tries.count() > 0 { Error::OutcomeUnknown } else { Error::Internal })
 }
 
 /// A classic create without a correlation id has nothing else to be known by (contract section 9).
@@ -242,7 +268,7 @@ fn replay(answer: &StoredAnswer) -> Reply {
         headers: answer.headers.clone(),
         body: answer.body.clone(),
         source: Source::Replay,
-        reason: None,
+        reason: answer.reason(),
         attached: answer.attached.clone(),
         learned: None,
         doubt_remains: false,

@@ -62,6 +62,16 @@ fn request_id(headers: &HeaderMap, entropy: &Entropy) -> HeaderValue {
     })
 }
 
+/// Methods that are none come from strangers and may say anything.
+fn method_name(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            method.as_str()
+        }
+        _ => "other",
+    }
+}
+
 /// The line, written when it is dropped: that also happens when the caller leaves.
 struct Line {
     state: Arc<Observe>,
@@ -97,7 +107,7 @@ impl Drop for Line {
             request_id = self.id.to_str().unwrap_or_default(),
             merchant = seen.about.merchant.as_ref().map(|merchant| &*merchant.name),
             operation = seen.about.operation.map(|operation| operation.id.name()),
-            method = self.method.as_str(),
+            method = method_name(&self.method),
             status = self.status,
             source = seen.source.name(),
             reason = seen.reason.map(crate::error::Reason::code),

@@ -15,6 +15,7 @@ use crate::call::{About, Call, Checked, Outgoing, Reply, Source, Trace};
 use crate::clock::SharedClock;
 use crate::config::{self, OnMiss};
 use crate::dialect::{Operation, OperationId, OperationKind};
+use crate::document::Document;
 use crate::entropy::Entropy;
 use crate::error::Error;
 use crate::inquiry::{Errand, Inquirer};
@@ -125,11 +126,11 @@ impl References {
             return Ok(None);
         }
         match self.store.account(&call.merchant.name, operation.dialect, &query).await {
-            Ok(Some(account)) => {
+            Ok(Some(account)) if asked.can_mean(&account) => {
                 count(ReferenceSource::Store);
                 return Ok(Some(account));
             }
-            Ok(None) => {}
+            Ok(_) => {}
             // A read changes nothing and may go without its record.
             Err(_) if operation.kind == OperationKind::Read => {}
             Err(_) => return Err(Error::StoreUnavailable),
@@ -200,7 +201,9 @@ impl References {
         };
         let learned = match (operation.kind, known) {
             (OperationKind::Create, _) => learn_create(operation.dialect, &lesson),
-            (OperationKind::Update, Some(known)) => learn_update(&known, sent_reference(plan), lesson.request),
+            (OperationKind::Update, Some(known)) => {
+                learn_update(&known, sent_reference(plan, lesson.request), lesson.request)
+            }
             (OperationKind::Read, Some(_)) => None,
             (OperationKind::Update | OperationKind::Read, None) => learn_read(operation.dialect, &lesson),
         };
@@ -218,9 +221,13 @@ fn errand<B>(call: &Call<B>) -> Errand {
     Errand { merchant: Arc::clone(&call.merchant), deadline: call.deadline, admission: Arc::clone(&call.admission) }
 }
 
-fn sent_reference(plan: &Plan) -> Option<&str> {
-    plan.members.iter().find(|member| member.name == "originalReferenceNo").map(|member| member.value.as_str())
+/// The reference an update was sent under: the record's where that was attached, else the caller's.
+fn sent_reference<'a>(plan: &'a Plan, request: Option<&'a Document>) -> Option<&'a str> {
+    let attached = plan.members.iter().find(|member| member.name == REFERENCE).map(|member| member.value.as_str());
+    attached.or_else(|| request?.root().member(REFERENCE)?.as_str().filter(|text| !text.is_empty()))
 }
+
+const REFERENCE: &str = "originalReferenceNo";
 
 struct Exchange<'a> {
     call: &'a Call<()>,
@@ -243,18 +250,14 @@ fn cannot_inquire(asked: Asked<'_>) -> Vec<crate::dialect::Fault> {
     faults
 }
 
-/// The plan with the caller's reference, where upstream does not know ours and the caller had sent
-/// another (`recorded_first`).
+/// The plan that leaves the caller's reference as it is, where upstream does not know ours and the
+/// caller had sent another (`recorded_first`).
 fn second_chance(plan: &Plan, answer: &Answer) -> Option<Plan> {
-    if !answer.knows_no_reference() {
+    if !answer.knows_no_reference() || plan.callers_reference.is_none() {
         return None;
     }
-    let callers = plan.callers_reference.clone()?;
-    let mut other = Plan { callers_reference: None, ..plan.clone() };
-    for member in other.members.iter_mut().filter(|member| member.name == "originalReferenceNo") {
-        member.value.clone_from(&callers);
-    }
-    Some(other)
+    let members = plan.members.iter().filter(|member| member.name != REFERENCE).cloned().collect();
+    Some(Plan { members, callers_reference: None, flow: plan.flow.clone() })
 }
 
 async fn send(call: &Call<()>, checked: &Checked, plan: &Plan, next: &Below) -> Result<Answer, Error> {

@@ -79,6 +79,13 @@ impl Account {
         without_blanks(&self.number)
     }
 
+    /// Whether this is one of the forms its number may be written in.
+    #[must_use]
+    pub fn is_called(&self, number: &str) -> bool {
+        let digits = without_blanks(number);
+        digits == self.digits() || digits == self.own_digits
+    }
+
     /// What is to be attached; nothing where the record does not have it.
     #[must_use]
     pub fn value(&self, attach: Attach) -> Option<&str> {
@@ -130,26 +137,45 @@ pub struct Lesson<'a> {
     pub sent_at: Timestamp,
 }
 
+impl Lesson<'_> {
+    /// The amount the request asked for.
+    fn asked_amount(&self) -> Option<Amount> {
+        Amount::parse(self.request?.root().at(&["totalAmount", "value"])?.as_str()?)
+    }
+}
+
 /// The record of a create, from its successful answer; nothing where the answer names no account.
 #[must_use]
 pub fn learn_create(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
     match dialect {
         // The create's X-EXTERNAL-ID is its referenceNo by definition, should the answer leave it out.
-        Dialect::Snap => snap_account(lesson, || lesson.sent_id.to_owned()),
+        Dialect::Snap => {
+            let shown = lesson.answer.root().at(&["virtualAccountData", "totalAmount", "value"]);
+            let amount = shown.and_then(Value::as_str).and_then(Amount::parse).or_else(|| lesson.asked_amount());
+            let reference = reference_in(lesson.answer, None).unwrap_or(lesson.sent_id);
+            snap_account(lesson, reference, amount)
+        }
         Dialect::Classic => classic_account(lesson),
     }
 }
 
-/// The record of an account the gateway never saw, from an inquiry or get.
+/// The record of an account the gateway never saw, from an inquiry, a get, or an update under the
+/// caller's own reference.
 ///
-/// In an inquiry's answer `referenceNo` may be the inquiry's own id, which is no reference.
+/// A reference that upstream took is the right one; in an answer `referenceNo` may be the request's
+/// own id, which is none. An inquiry's amount is no previous amount either: of a multi-payment account
+/// it is the sum of its payments (`protocol/README.md` row 17).
 #[must_use]
 pub fn learn_read(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
     match dialect {
-        Dialect::Snap => snap_account(lesson, String::new),
+        Dialect::Snap => {
+            let taken = lesson.request.and_then(|request| request.root().member("originalReferenceNo")?.as_str());
+            let reference =
+                taken.filter(|text| !text.is_empty()).or_else(|| reference_in(lesson.answer, Some(lesson.sent_id)))?;
+            snap_account(lesson, reference, lesson.asked_amount())
+        }
         Dialect::Classic => classic_account(lesson),
     }
-    .filter(|account| account.value(Attach::Reference).is_some() || dialect == Dialect::Classic)
 }
 
 /// The record after an update: its new amount, and the reference it was sent under where that was the
@@ -165,9 +191,8 @@ pub fn learn_update(known: &Account, sent_reference: Option<&str>, request: Opti
     (account != *known).then_some(account)
 }
 
-fn snap_account(lesson: &Lesson<'_>, otherwise: impl FnOnce() -> String) -> Option<Account> {
-    let root = lesson.answer.root();
-    let data = root.member("virtualAccountData")?;
+fn snap_account(lesson: &Lesson<'_>, reference: &str, amount: Option<Amount>) -> Option<Account> {
+    let data = lesson.answer.root().member("virtualAccountData")?;
     let text = |name: &str| data.member(name).and_then(Value::as_str);
     let sent = |path: &[&str]| lesson.request.and_then(|request| request.root().at(path)).and_then(Value::as_str);
     let number = text("virtualAccountNo")?;
@@ -176,11 +201,6 @@ fn snap_account(lesson: &Lesson<'_>, otherwise: impl FnOnce() -> String) -> Opti
         .at(&["additionalInfo", "bankCode"])
         .and_then(Value::as_str)
         .or_else(|| sent(&["additionalInfo", "bankCode"]));
-    let amount = data
-        .at(&["totalAmount", "value"])
-        .and_then(Value::as_str)
-        .or_else(|| sent(&["totalAmount", "value"]))
-        .and_then(Amount::parse);
     Some(Account {
         merchant: Arc::clone(lesson.merchant),
         number: number.to_owned(),
@@ -194,22 +214,22 @@ fn snap_account(lesson: &Lesson<'_>, otherwise: impl FnOnce() -> String) -> Opti
                 .or_else(|| parts.map(|parts| parts.partner_service_id().to_owned()))?,
             customer_no: text("customerNo").or_else(|| sent(&["customerNo"])).unwrap_or_default().to_owned(),
             trx_id: text("trxId").or_else(|| sent(&["trxId"])).unwrap_or(lesson.transaction).to_owned(),
-            reference_no: reference_of(root, data, lesson).unwrap_or_else(otherwise),
+            reference_no: reference.to_owned(),
         },
     })
 }
 
 /// The account's own reference: `originalReferenceNo` before `referenceNo`, in the data, at the top
-/// or in `additionalInfo` (`protocol/README.md` section 4, `snap.md` section 6).
-fn reference_of(root: Value<'_>, data: Value<'_>, lesson: &Lesson<'_>) -> Option<String> {
+/// or in `additionalInfo` (`protocol/README.md` section 4, `snap.md` section 6). `no_reference` is an
+/// id that `referenceNo` may hold without being one.
+fn reference_in<'a>(answer: &'a Document, no_reference: Option<&str>) -> Option<&'a str> {
+    let root = answer.root();
+    let data = root.member("virtualAccountData")?;
     let places = [Some(data), Some(root), data.member("additionalInfo")];
     let find = |name: &str| {
         places.iter().flatten().find_map(|place| place.member(name)?.as_str()).filter(|text| !text.is_empty())
     };
-    let inquired = lesson.request.is_none_or(|request| request.root().member("additionalInfo").is_none());
-    find("originalReferenceNo")
-        .or_else(|| find("referenceNo").filter(|found| !(inquired && *found == lesson.sent_id)))
-        .map(ToOwned::to_owned)
+    find("originalReferenceNo").or_else(|| find("referenceNo").filter(|found| Some(*found) != no_reference))
 }
 
 fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
@@ -226,7 +246,6 @@ fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
         .or_else(|| classic_own_digits(bank(bank_code?)?, &number))
         .unwrap_or_default()
         .to_owned();
-    let amount = sent(&["totalAmount", "value"]).and_then(Amount::parse);
     let correlation_id =
         Some(text("correlationId")).filter(|id| !id.is_empty()).unwrap_or_else(|| lesson.sent_id.to_owned());
     Some(Account {
@@ -234,7 +253,7 @@ fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
         number,
         own_digits,
         bank_code: bank_code.map(ToOwned::to_owned),
-        amount,
+        amount: lesson.asked_amount(),
         created: lesson.sent_at,
         handle: Handle::Classic { account_id, customer_id: text("customerId"), correlation_id },
     })

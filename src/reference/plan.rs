@@ -4,6 +4,8 @@
 //! attachable field needs a line there and none here. Looking records up, asking upstream and
 //! sending are the `reference` layer's affair.
 
+use std::borrow::Cow;
+
 use crate::call::Checked;
 use crate::config::OnMismatch;
 use crate::dialect::amount::Amount;
@@ -76,6 +78,16 @@ impl<'a> Asked<'a> {
         attachable.any(|(field, attach)| attach == Attach::Reference && self.text(field.name).is_some())
     }
 
+    /// Whether a record that was found by the request's digits can be meant. A padded number is
+    /// whole: it is never the own digits of another account.
+    #[must_use]
+    pub fn can_mean(&self, account: &Account) -> bool {
+        self.text(self.operation.number).is_none_or(|number| {
+            let digits = without_blanks(number);
+            digits.len() == number.len() || digits == account.digits()
+        })
+    }
+
     /// The padded number, where it is given so or can be padded from the prefix beside it.
     #[must_use]
     pub fn padded_number(&self) -> Option<SnapNumber> {
@@ -114,6 +126,8 @@ pub fn plan(
     draft.finish()
 }
 
+const CONTRADICTS: &str = "contradicts what is recorded of this virtual account";
+
 struct Draft<'a> {
     asked: Asked<'a>,
     account: Option<&'a Account>,
@@ -133,7 +147,9 @@ impl Draft<'_> {
             (None, Some(known)) => self.set(field.name, known.to_owned()),
             (None, None) => match self.otherwise(attach, fresh) {
                 Some(value) => self.set(field.name, value),
-                None if field.need.demanded(Form::Wire) => self.gaps.push(Fault::missing(&[field.name])),
+                None if field.need.demanded(Form::Wire) => {
+                    self.gaps.push(self.fault(field.name, Rule::Required, "is missing"));
+                }
                 None => {}
             },
         }
@@ -148,8 +164,7 @@ impl Draft<'_> {
                 self.set(field.name, known.to_owned());
             }
             (Attach::Reference, OnMismatch::Reject) | (Attach::Identity(_), _) => {
-                let message = "contradicts what is recorded of this virtual account";
-                self.contradictions.push(Fault::of_member(&[field.name], Rule::Mismatch, message));
+                self.contradictions.push(self.fault(field.name, Rule::Mismatch, CONTRADICTS));
             }
         }
     }
@@ -183,6 +198,10 @@ impl Draft<'_> {
             return;
         }
         let Some(given) = self.asked.text(operation.number) else { return };
+        if self.on_mismatch != OnMismatch::CallerFirst && self.account.is_some_and(|account| !account.is_called(given))
+        {
+            return self.contradictions.push(self.fault(operation.number, Rule::Mismatch, CONTRADICTS));
+        }
         let lookup = operation.query.iter().any(|field| field.name == operation.number && field.need == Need::Lookup);
         if lookup {
             return;
@@ -204,7 +223,7 @@ impl Draft<'_> {
         let operation = self.asked.operation;
         let field = operation.body.iter().find(|field| field.name == operation.number);
         if let Some((rule, message)) = field.and_then(|field| field.kind.check_text(given, Form::Wire)) {
-            self.gaps.push(Fault::of_member(&[operation.number], rule, message));
+            self.gaps.push(self.fault(operation.number, rule, message));
         }
     }
 
@@ -227,6 +246,15 @@ impl Draft<'_> {
                 let name = operation.dialect.id_header();
                 self.gaps.push(Fault::of_header(name, Rule::Required, "is missing"));
             }
+        }
+    }
+
+    /// A fault of a member, or of a parameter where the operation has no body.
+    fn fault(&self, name: &str, rule: Rule, message: impl Into<Cow<'static, str>>) -> Fault {
+        if self.asked.operation.body.is_empty() {
+            Fault::of_header(name, rule, message)
+        } else {
+            Fault::of_member(&[name], rule, message)
         }
     }
 

@@ -4,8 +4,9 @@
 //! is forgotten, the least used first. Time of day decides what has expired, moka's own clock only
 //! when memory is given back.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +35,9 @@ pub struct MemoryStore {
     by_id: Cache<String, Arc<Entry>>,
     /// Creates only, by their transaction.
     by_transaction: Cache<String, Arc<Entry>>,
+    /// Ids of what has not ended, so that listing it does not mean looking at everything. May name
+    /// what has been forgotten; that is noticed when it is listed.
+    open: Mutex<HashSet<String>>,
     accounts: Cache<String, Arc<Account>>,
     /// Whole numbers by own digits.
     by_own_digits: Cache<String, Arc<[String]>>,
@@ -68,6 +72,16 @@ impl Entry {
             State::Begun | State::InDoubt(_) => None,
         }
     }
+
+    /// Known by its id. What has no answer never expires.
+    fn is_known(&self, now: Timestamp) -> bool {
+        now < self.expires || self.answer().is_none()
+    }
+
+    /// Known by its transaction.
+    fn is_known_by_transaction(&self, now: Timestamp) -> bool {
+        now < self.transaction_expires || self.answer().is_none()
+    }
 }
 
 struct ByRetention;
@@ -75,13 +89,33 @@ struct ByTransactionRetention;
 
 impl Expiry<String, Arc<Entry>> for ByRetention {
     fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        Some(entry.intent.retention)
+        entry.answer().map(|_| entry.intent.retention)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &String,
+        entry: &Arc<Entry>,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        entry.answer().map(|_| entry.intent.retention)
     }
 }
 
 impl Expiry<String, Arc<Entry>> for ByTransactionRetention {
     fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        Some(entry.intent.transaction_retention)
+        entry.answer().map(|_| entry.intent.transaction_retention)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &String,
+        entry: &Arc<Entry>,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        entry.answer().map(|_| entry.intent.transaction_retention)
     }
 }
 
@@ -103,6 +137,7 @@ impl MemoryStore {
         Self {
             by_id: answers().expire_after(ByRetention).build(),
             by_transaction: answers().expire_after(ByTransactionRetention).build(),
+            open: Mutex::default(),
             accounts: Cache::builder().max_capacity(accounts_bytes / 2).weigher(weigh_account).build(),
             by_own_digits: Cache::builder()
                 .max_capacity(index)
@@ -118,7 +153,7 @@ impl MemoryStore {
 
     /// Lets moka finish what it does in the background; for tests, which measure.
     #[cfg(test)]
-    pub(super) fn settle(&self) {
+    fn settle(&self) {
         self.by_id.run_pending_tasks();
         self.by_transaction.run_pending_tasks();
         self.accounts.run_pending_tasks();
@@ -137,10 +172,10 @@ impl MemoryStore {
     }
 
     fn look_up(&self, intent: &Intent, now: Timestamp) -> Begun {
-        let by_id = self.by_id.get(&id_key(intent)).filter(|entry| now < entry.expires);
+        let by_id = self.by_id.get(&id_key(intent)).filter(|entry| entry.is_known(now));
         let by_transaction = || {
             let key = transaction_key(intent)?;
-            self.by_transaction.get(&key).filter(|entry| now < entry.transaction_expires)
+            self.by_transaction.get(&key).filter(|entry| entry.is_known_by_transaction(now))
         };
         let Some(entry) = by_id.or_else(by_transaction) else { return Begun::Fresh };
         let known = &entry.intent;
@@ -161,7 +196,12 @@ impl MemoryStore {
             expires: after(now, intent.retention),
             transaction_expires: after(now, intent.transaction_retention),
         });
-        self.by_id.insert(id_key(intent), Arc::clone(&entry));
+        let key = id_key(intent);
+        match entry.state {
+            State::Begun | State::InDoubt(_) => self.lock_open().insert(key.clone()),
+            State::Answered(_) => self.lock_open().remove(&key),
+        };
+        self.by_id.insert(key, Arc::clone(&entry));
         if let Some(key) = transaction_key(intent) {
             self.by_transaction.insert(key, entry);
         }
@@ -176,10 +216,29 @@ impl MemoryStore {
     }
 
     fn forget(&self, intent: &Intent) {
-        self.by_id.invalidate(&id_key(intent));
+        let key = id_key(intent);
+        self.lock_open().remove(&key);
+        self.by_id.invalidate(&key);
         if let Some(key) = transaction_key(intent) {
             self.by_transaction.invalidate(&key);
         }
+    }
+
+    fn lock_open(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has not ended.
+    fn unfinished(&self) -> Vec<Arc<Entry>> {
+        let mut found = Vec::new();
+        self.lock_open().retain(|key| match self.by_id.get(key) {
+            Some(entry) => {
+                found.push(entry);
+                true
+            }
+            None => false,
+        });
+        found
     }
 
     fn keep(&self, account: Arc<Account>) {
@@ -254,8 +313,10 @@ impl Store for MemoryStore {
         learned: Option<Arc<Account>>,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let stands = matches!(self.look_up(intent, now), Begun::Answered(_) | Begun::Conflict);
         match end {
             End::Answered(answer) => self.write(intent, State::Answered(answer), now),
+            End::InDoubt | End::Released if stands => {}
             End::InDoubt => self.write(intent, State::InDoubt(self.since(intent).unwrap_or(now)), now),
             End::Released => self.forget(intent),
         }
@@ -296,9 +357,9 @@ impl Store for MemoryStore {
 
     fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>> {
         let wanted = |key: &str| key.rsplit('\n').next() == Some(id);
-        let by_id = self.by_id.iter().filter(|(key, entry)| wanted(key) && now < entry.expires);
+        let by_id = self.by_id.iter().filter(|(key, entry)| wanted(key) && entry.is_known(now));
         let by_transaction =
-            self.by_transaction.iter().filter(|(key, entry)| wanted(key) && now < entry.transaction_expires);
+            self.by_transaction.iter().filter(|(key, entry)| wanted(key) && entry.is_known_by_transaction(now));
         let found = by_id
             .map(|(_, entry)| (entry.expires, entry))
             .chain(by_transaction.map(|(_, entry)| (entry.transaction_expires, entry)))
@@ -314,7 +375,7 @@ impl Store for MemoryStore {
     }
 
     fn take_over(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        for (_, entry) in &self.by_id {
+        for entry in self.unfinished() {
             if matches!(entry.state, State::Begun) {
                 self.write(&entry.intent, State::InDoubt(now), now);
             }
@@ -324,9 +385,9 @@ impl Store for MemoryStore {
 
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
         let mut doubts: Vec<Doubt> = self
-            .by_id
-            .iter()
-            .filter_map(|(_, entry)| match entry.state {
+            .unfinished()
+            .into_iter()
+            .filter_map(|entry| match entry.state {
                 State::InDoubt(since) => Some(Doubt { intent: entry.intent.clone(), since }),
                 State::Begun | State::Answered(_) => None,
             })
@@ -343,13 +404,16 @@ impl Store for MemoryStore {
 
 /// Ids of the two generations are different things; so are those of classic updates and creates,
 /// which apps reuse.
-fn id_key(intent: &Intent) -> String {
-    let space = match intent.operation {
+pub(super) const fn space(operation: OperationId) -> &'static str {
+    match operation {
         OperationId::SnapCreate | OperationId::SnapUpdate | OperationId::SnapInquiry => "snap",
         OperationId::ClassicCreate | OperationId::ClassicGet => "classic",
         OperationId::ClassicUpdate => "classic.update",
-    };
-    format!("{}\n{space}\n{}", intent.merchant, intent.id)
+    }
+}
+
+pub(super) fn id_key(intent: &Intent) -> String {
+    format!("{}\n{}\n{}", intent.merchant, space(intent.operation), intent.id)
 }
 
 fn transaction_key(intent: &Intent) -> Option<String> {
@@ -361,29 +425,70 @@ fn prefix_key(merchant: &str, bank: &str) -> String {
     format!("{merchant}\n{bank}")
 }
 
-fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {
+pub(super) fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {
     format!("{merchant}\n{}\n{handle}", dialect.name())
 }
 
-fn after(now: Timestamp, duration: Duration) -> Timestamp {
+pub(super) fn after(now: Timestamp, duration: Duration) -> Timestamp {
     let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     now.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
 #[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
 fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
-    let answer = entry.answer().map_or(0, |answer| {
-        let headers: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
-        answer.body.len() + headers
-    });
-    weight(key.len() + entry.intent.request.len() + answer)
+    weight(key.len() + entry.intent.request.len() + entry.answer().map_or(0, |answer| answer_bytes(answer)))
+}
+
+/// Bytes of an answer, about.
+pub(super) fn answer_bytes(answer: &StoredAnswer) -> usize {
+    let headers: usize = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+    answer.body.len() + headers
 }
 
 #[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
-fn weigh_account(key: &String, account: &Arc<Account>) -> u32 {
+pub(super) fn weigh_account(key: &String, account: &Arc<Account>) -> u32 {
     weight(key.len() + account.number.len() * 2 + 256)
 }
 
-fn weight(bytes: usize) -> u32 {
+pub(super) fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::suite::{account, answer, at, create};
+
+    #[tokio::test]
+    async fn memory_is_bounded() {
+        let store = MemoryStore::new(256 * 1024, 256 * 1024);
+        for n in 0..20_000 {
+            let intent = create(&format!("E{n}"), &format!("T{n}"));
+            store.begin(&intent, at(0)).await.unwrap();
+            store.finish(&intent, End::Answered(answer("one")), None, at(0)).await.unwrap();
+            store.remember(account(&format!("   14629{n:011}"), "R", at(0))).await.unwrap();
+        }
+        store.settle();
+        assert!(store.bytes() <= 512 * 1024, "{}", store.bytes());
+        assert!(store.bytes() > 64 * 1024, "{}", store.bytes());
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_at_a_takeover_is_in_doubt() {
+        let store = MemoryStore::new(1 << 20, 1 << 20);
+        let (left, ended) = (create("E1", "T1"), create("E2", "T2"));
+        store.begin(&left, at(0)).await.unwrap();
+        store.begin(&ended, at(0)).await.unwrap();
+        store.finish(&ended, End::Answered(answer("two")), None, at(1)).await.unwrap();
+        assert!(store.doubts(9).await.unwrap().is_empty(), "what is under way is not in doubt");
+        store.take_over(at(5)).await.unwrap();
+        let doubts = store.doubts(9).await.unwrap();
+        let [doubt] = doubts.as_slice() else { panic!("{doubts:?}") };
+        assert_eq!((doubt.intent.id.as_str(), doubt.since), ("E1", at(5)));
+        assert_eq!((&doubt.intent.request, &doubt.intent.sent), (&left.request, &left.sent));
+        assert!(matches!(store.begin(&create("E9", "T1"), at(6)).await, Ok(Begun::InDoubt(sent)) if sent == left.sent));
+        assert!(matches!(store.begin(&ended, at(6)).await, Ok(Begun::Answered(_))));
+        store.take_over(at(7)).await.unwrap();
+        assert_eq!(store.doubts(9).await.unwrap()[0].since, at(5), "a doubt keeps its age");
+    }
 }

@@ -10,16 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use http::{HeaderMap, StatusCode};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
 use crate::call::Reply;
 use crate::dialect::{Dialect, OperationId};
 use crate::document::Meaning;
+use crate::error::Reason;
 use crate::reference::{Account, AccountQuery};
 
 pub mod memory;
+pub mod sqlite;
 #[cfg(test)]
 mod suite;
 
@@ -81,14 +84,26 @@ pub struct StoredAnswer {
     pub attached: Vec<&'static str>,
 }
 
+/// Marks, among its headers, an answer that was put together and not upstream's own.
+const SETTLED: HeaderName = HeaderName::from_static("ayova-reason");
+
+impl StoredAnswer {
+    /// Why the gateway answers with it, where it was put together from what an inquiry found.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.headers.contains_key(SETTLED).then_some(Reason::SettledByInquiry)
+    }
+}
+
 impl From<&Reply> for StoredAnswer {
     fn from(reply: &Reply) -> Self {
-        Self {
-            status: reply.status,
-            headers: reply.headers.clone(),
-            body: reply.body.clone(),
-            attached: reply.attached.clone(),
+        let mut headers = reply.headers.clone();
+        // Upstream's word on this does not count.
+        headers.remove(SETTLED);
+        if reply.reason == Some(Reason::SettledByInquiry) {
+            headers.insert(SETTLED, HeaderValue::from_static(Reason::SettledByInquiry.code()));
         }
+        Self { status: reply.status, headers, body: reply.body.clone(), attached: reply.attached.clone() }
     }
 }
 
@@ -139,12 +154,23 @@ pub struct Known {
     pub expires: Timestamp,
 }
 
+/// What was written so far: one commit is one wait for the disk, whatever it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Transactions that reached the disk.
+    pub commits: u64,
+    /// Records in them.
+    pub records: u64,
+}
+
 /// Remembers intents and accounts.
 pub trait Store: Send + Sync + fmt::Debug {
-    /// Records the intent, or says what is known of it.
+    /// Records the intent, or says what is known of it. What is under way or in doubt is known
+    /// whatever its retention: forgetting it is how a second create would come about.
     fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>>;
 
-    /// Records an end and, in the same step, what the answer taught.
+    /// Records an end and, in the same step, what the answer taught. An answer that stands is not
+    /// unsaid by a later doubt or release.
     fn finish<'a>(
         &'a self,
         intent: &'a Intent,
@@ -187,4 +213,14 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Why it cannot work, if it cannot.
     fn problem(&self) -> Option<String>;
+
+    /// What was written since it was opened; nothing where nothing is written.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+
+    /// Writes what is waiting and lets go; whoever asks afterwards is refused.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
 }

@@ -1,33 +1,156 @@
 //! The suite every store backend passes: one list of behaviours, run against each.
+//!
+//! A behaviour knows a [`Subject`] only, which hands it a store for each step: the same one again, or
+//! the same file closed and opened anew. What only one backend has is tested beside that backend.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
+use tempfile::TempDir;
 
 use super::memory::MemoryStore;
+use super::sqlite::{Options, SqliteStore};
 use super::{Begun, End, Intent, SentIds, Store, StoredAnswer};
+use crate::clock::Clock;
+use crate::dialect::amount::Amount;
 use crate::dialect::{Attach, Dialect, OperationId};
 use crate::document::{Document, Meaning};
 use crate::reference::{Account, AccountQuery, Handle};
 
 const MIB: u64 = 1 << 20;
 
-fn store() -> impl Store {
-    MemoryStore::new(MIB, MIB)
+/// What is under test.
+trait Subject {
+    /// The store for the next step.
+    fn next(&mut self) -> Arc<dyn Store>;
+
+    /// Whether each step has a process of its own.
+    fn reopens(&self) -> bool {
+        false
+    }
 }
 
-fn at(seconds: i64) -> Timestamp {
+struct Memory(Arc<MemoryStore>);
+
+impl Subject for Memory {
+    fn next(&mut self) -> Arc<dyn Store> {
+        Arc::clone(&self.0) as _
+    }
+}
+
+/// One file, opened once.
+struct Sqlite {
+    store: Arc<SqliteStore>,
+    _folder: TempDir,
+}
+
+impl Subject for Sqlite {
+    fn next(&mut self) -> Arc<dyn Store> {
+        Arc::clone(&self.store) as _
+    }
+}
+
+/// One file, opened for each step.
+struct Reopened {
+    store: Option<Arc<SqliteStore>>,
+    folder: TempDir,
+}
+
+impl Subject for Reopened {
+    fn next(&mut self) -> Arc<dyn Store> {
+        drop(self.store.take());
+        let store = Arc::new(SqliteStore::open(&options(&self.folder)).unwrap());
+        self.store = Some(Arc::clone(&store));
+        store
+    }
+
+    fn reopens(&self) -> bool {
+        true
+    }
+}
+
+/// A clock that stands still until it is set.
+#[derive(Debug)]
+pub(super) struct Still(pub(super) Mutex<Timestamp>);
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// A file in a folder, with little memory and the time of the tests.
+pub(super) fn options(folder: &TempDir) -> Options {
+    Options {
+        path: folder.path().join("ayova.db"),
+        answers_bytes: MIB,
+        accounts_bytes: MIB,
+        clock: Arc::new(Still(Mutex::new(at(0)))),
+    }
+}
+
+macro_rules! every_backend {
+    ($($behaviour:ident,)*) => {
+        mod in_memory {
+            use super::*;
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(&mut Memory(Arc::new(MemoryStore::new(MIB, MIB)))).await;
+            })*
+        }
+
+        mod in_a_file {
+            use super::*;
+            $(#[tokio::test]
+            async fn $behaviour() {
+                let folder = tempfile::tempdir().unwrap();
+                let store = Arc::new(SqliteStore::open(&options(&folder)).unwrap());
+                super::$behaviour(&mut Sqlite { store, _folder: folder }).await;
+            })*
+        }
+
+        mod in_a_file_reopened_at_each_step {
+            use super::*;
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(&mut Reopened { store: None, folder: tempfile::tempdir().unwrap() }).await;
+            })*
+        }
+    };
+}
+
+every_backend! {
+    an_answer_comes_back_under_both_ids,
+    another_meaning_is_a_conflict,
+    a_doubt_keeps_the_first_ids,
+    doubts_are_listed_until_they_end,
+    what_was_released_may_be_begun_again,
+    retentions_end,
+    merchants_never_meet,
+    the_newest_create_wins_whatever_the_order,
+    own_digits_find_an_account_only_where_one_fits,
+    prefixes_are_learnt_by_merchant_and_bank,
+    classic_ids_find_the_current_life_only,
+    what_has_no_answer_never_expires,
+    an_answer_is_not_unsaid,
+    an_answer_comes_back_whole,
+    a_doubt_comes_back_whole,
+    a_later_amount_replaces_an_earlier_one,
+    own_digits_may_be_anothers_whole_number,
+}
+
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_767_582_000 + seconds).unwrap()
 }
 
-fn meaning(text: &'static str) -> Meaning {
+pub(super) fn meaning(text: &'static str) -> Meaning {
     Document::parse(Bytes::from_static(text.as_bytes())).unwrap().meaning()
 }
 
-fn create(id: &str, transaction: &str) -> Intent {
+pub(super) fn create(id: &str, transaction: &str) -> Intent {
     Intent {
         merchant: "sample".into(),
         operation: OperationId::SnapCreate,
@@ -41,12 +164,12 @@ fn create(id: &str, transaction: &str) -> Intent {
     }
 }
 
-fn answer(body: &'static str) -> Arc<StoredAnswer> {
+pub(super) fn answer(body: &'static str) -> Arc<StoredAnswer> {
     let body = Bytes::from_static(body.as_bytes());
     Arc::new(StoredAnswer { status: StatusCode::OK, headers: HeaderMap::new(), body, attached: vec![] })
 }
 
-fn account(number: &str, reference: &str, created: Timestamp) -> Arc<Account> {
+pub(super) fn account(number: &str, reference: &str, created: Timestamp) -> Arc<Account> {
     Arc::new(Account {
         merchant: "sample".into(),
         number: number.to_owned(),
@@ -63,161 +186,122 @@ fn account(number: &str, reference: &str, created: Timestamp) -> Arc<Account> {
     })
 }
 
-async fn reference(store: &impl Store, merchant: &str, digits: &str) -> Option<String> {
+async fn reference(subject: &mut impl Subject, merchant: &str, digits: &str) -> Option<String> {
     let query = AccountQuery { digits: digits.to_owned(), account_id: String::new() };
-    let found = store.account(merchant, Dialect::Snap, &query).await.unwrap();
+    let found = subject.next().account(merchant, Dialect::Snap, &query).await.unwrap();
     found.and_then(|account| account.value(Attach::Reference).map(ToOwned::to_owned))
 }
 
-#[tokio::test]
-async fn an_answer_comes_back_under_both_ids() {
-    let store = store();
+async fn an_answer_comes_back_under_both_ids(subject: &mut impl Subject) {
     let intent = create("E1", "T1");
-    assert!(matches!(store.begin(&intent, at(0)).await, Ok(Begun::Fresh)));
-    store.finish(&intent, End::Answered(answer("one")), None, at(1)).await.unwrap();
+    assert!(matches!(subject.next().begin(&intent, at(0)).await, Ok(Begun::Fresh)));
+    subject.next().finish(&intent, End::Answered(answer("one")), None, at(1)).await.unwrap();
     for again in [create("E1", "T1"), create("E2", "T1")] {
-        let Ok(Begun::Answered(found)) = store.begin(&again, at(2)).await else { panic!() };
+        let Ok(Begun::Answered(found)) = subject.next().begin(&again, at(2)).await else { panic!() };
         assert_eq!(found.body, "one");
     }
-    assert!(matches!(store.begin(&create("E2", "T2"), at(2)).await, Ok(Begun::Fresh)));
+    assert!(matches!(subject.next().begin(&create("E2", "T2"), at(2)).await, Ok(Begun::Fresh)));
 }
 
-#[tokio::test]
-async fn another_meaning_is_a_conflict() {
-    let store = store();
+async fn another_meaning_is_a_conflict(subject: &mut impl Subject) {
     let intent = create("E1", "T1");
-    store.begin(&intent, at(0)).await.unwrap();
+    subject.next().begin(&intent, at(0)).await.unwrap();
     let other = Intent { meaning: meaning("[]"), ..create("E1", "T9") };
-    assert!(matches!(store.begin(&other, at(1)).await, Ok(Begun::Conflict)));
-    store.finish(&intent, End::Answered(answer("one")), None, at(1)).await.unwrap();
-    assert!(matches!(store.begin(&other, at(1)).await, Ok(Begun::Conflict)));
+    assert!(matches!(subject.next().begin(&other, at(1)).await, Ok(Begun::Conflict)));
+    subject.next().finish(&intent, End::Answered(answer("one")), None, at(1)).await.unwrap();
+    assert!(matches!(subject.next().begin(&other, at(1)).await, Ok(Begun::Conflict)));
     let same_transaction = Intent { id: "E3".to_owned(), ..Intent { meaning: meaning("[]"), ..create("E1", "T1") } };
-    assert!(matches!(store.begin(&same_transaction, at(1)).await, Ok(Begun::Conflict)));
+    assert!(matches!(subject.next().begin(&same_transaction, at(1)).await, Ok(Begun::Conflict)));
     let update = Intent { operation: OperationId::SnapUpdate, transaction: None, ..create("E1", "T1") };
-    assert!(matches!(store.begin(&update, at(1)).await, Ok(Begun::Conflict)));
+    assert!(matches!(subject.next().begin(&update, at(1)).await, Ok(Begun::Conflict)));
 }
 
-#[tokio::test]
-async fn a_doubt_keeps_the_first_ids() {
-    let store = store();
+async fn a_doubt_keeps_the_first_ids(subject: &mut impl Subject) {
     let intent = create("E1", "T1");
-    store.begin(&intent, at(0)).await.unwrap();
-    store.finish(&intent, End::InDoubt, None, at(1)).await.unwrap();
-    let Ok(Begun::InDoubt(sent)) = store.begin(&create("E2", "T1"), at(2)).await else { panic!() };
+    subject.next().begin(&intent, at(0)).await.unwrap();
+    subject.next().finish(&intent, End::InDoubt, None, at(1)).await.unwrap();
+    let Ok(Begun::InDoubt(sent)) = subject.next().begin(&create("E2", "T1"), at(2)).await else { panic!() };
     assert_eq!(sent.header.as_deref(), Some("E1"));
 }
 
-#[tokio::test]
-async fn what_was_under_way_at_a_takeover_is_in_doubt() {
-    let store = store();
-    let (left, ended) = (create("E1", "T1"), create("E2", "T2"));
-    store.begin(&left, at(0)).await.unwrap();
-    store.begin(&ended, at(0)).await.unwrap();
-    store.finish(&ended, End::Answered(answer("two")), None, at(1)).await.unwrap();
-    assert!(store.doubts(9).await.unwrap().is_empty(), "what is under way is not in doubt");
-    store.take_over(at(5)).await.unwrap();
-    let doubts = store.doubts(9).await.unwrap();
-    let [doubt] = doubts.as_slice() else { panic!("{doubts:?}") };
-    assert_eq!((doubt.intent.id.as_str(), doubt.since), ("E1", at(5)));
-    assert_eq!((&doubt.intent.request, &doubt.intent.sent), (&left.request, &left.sent));
-    assert!(matches!(store.begin(&create("E9", "T1"), at(6)).await, Ok(Begun::InDoubt(sent)) if sent == left.sent));
-    assert!(matches!(store.begin(&ended, at(6)).await, Ok(Begun::Answered(_))));
-    store.take_over(at(7)).await.unwrap();
-    assert_eq!(store.doubts(9).await.unwrap()[0].since, at(5), "a doubt keeps its age");
-}
-
-#[tokio::test]
-async fn doubts_are_listed_until_they_end() {
-    let store = store();
+async fn doubts_are_listed_until_they_end(subject: &mut impl Subject) {
     let (one, two) = (create("E1", "T1"), create("E2", "T2"));
     for (intent, seconds) in [(&two, 5), (&one, 1)] {
-        store.begin(intent, at(seconds)).await.unwrap();
+        subject.next().begin(intent, at(seconds)).await.unwrap();
     }
-    assert!(store.doubts(10).await.unwrap().is_empty(), "what is under way is not in doubt");
-    store.finish(&one, End::InDoubt, None, at(10)).await.unwrap();
-    store.finish(&two, End::InDoubt, None, at(11)).await.unwrap();
-    store.finish(&one, End::InDoubt, None, at(12)).await.unwrap();
-    let doubts = store.doubts(10).await.unwrap();
+    let begun = subject.next().doubts(10).await.unwrap();
+    // Under way in this process, or begun by one that has ended.
+    assert_eq!(begun.len(), if subject.reopens() { 2 } else { 0 });
+    subject.next().finish(&one, End::InDoubt, None, at(10)).await.unwrap();
+    subject.next().finish(&two, End::InDoubt, None, at(11)).await.unwrap();
+    subject.next().finish(&one, End::InDoubt, None, at(12)).await.unwrap();
+    let doubts = subject.next().doubts(10).await.unwrap();
     assert_eq!(doubts.iter().map(|doubt| doubt.intent.id.as_str()).collect::<Vec<_>>(), ["E1", "E2"]);
     assert_eq!(doubts[0].intent.request, "{}");
-    assert_eq!(store.doubts(1).await.unwrap().len(), 1);
-    store.finish(&one, End::Answered(answer("one")), None, at(13)).await.unwrap();
-    store.finish(&two, End::Released, None, at(13)).await.unwrap();
-    assert!(store.doubts(10).await.unwrap().is_empty());
+    assert_eq!(subject.next().doubts(1).await.unwrap().len(), 1);
+    subject.next().finish(&one, End::Answered(answer("one")), None, at(13)).await.unwrap();
+    subject.next().finish(&two, End::Released, None, at(13)).await.unwrap();
+    assert!(subject.next().doubts(10).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn what_was_released_may_be_begun_again() {
-    let store = store();
+async fn what_was_released_may_be_begun_again(subject: &mut impl Subject) {
     let intent = create("E1", "T1");
-    store.begin(&intent, at(0)).await.unwrap();
-    store.finish(&intent, End::Released, None, at(1)).await.unwrap();
+    subject.next().begin(&intent, at(0)).await.unwrap();
+    subject.next().finish(&intent, End::Released, None, at(1)).await.unwrap();
     let other = Intent { meaning: meaning("[]"), ..create("E1", "T1") };
-    assert!(matches!(store.begin(&other, at(2)).await, Ok(Begun::Fresh)));
+    assert!(matches!(subject.next().begin(&other, at(2)).await, Ok(Begun::Fresh)));
 }
 
-#[tokio::test]
-async fn retentions_end() {
-    let store = store();
+async fn retentions_end(subject: &mut impl Subject) {
     let intent = create("E1", "T1");
-    store.begin(&intent, at(0)).await.unwrap();
-    store.finish(&intent, End::Answered(answer("one")), None, at(0)).await.unwrap();
+    subject.next().begin(&intent, at(0)).await.unwrap();
+    subject.next().finish(&intent, End::Answered(answer("one")), None, at(0)).await.unwrap();
     let by_id_only = Intent { transaction: None, ..create("E1", "T1") };
-    assert!(matches!(store.begin(&by_id_only, at(99)).await, Ok(Begun::Answered(_))));
-    assert!(matches!(store.begin(&create("E9", "T1"), at(999)).await, Ok(Begun::Answered(_))));
-    assert!(matches!(store.begin(&create("E9", "T1"), at(1_000)).await, Ok(Begun::Fresh)));
-    assert!(matches!(store.begin(&by_id_only, at(100)).await, Ok(Begun::Fresh)));
+    assert!(matches!(subject.next().begin(&by_id_only, at(99)).await, Ok(Begun::Answered(_))));
+    assert!(matches!(subject.next().begin(&create("E9", "T1"), at(999)).await, Ok(Begun::Answered(_))));
+    assert!(matches!(subject.next().begin(&create("E9", "T1"), at(1_000)).await, Ok(Begun::Fresh)));
+    assert!(matches!(subject.next().begin(&by_id_only, at(100)).await, Ok(Begun::Fresh)));
 }
 
-#[tokio::test]
-async fn merchants_never_meet() {
-    let store = store();
+async fn merchants_never_meet(subject: &mut impl Subject) {
     let intent = create("E1", "T1");
-    store.begin(&intent, at(0)).await.unwrap();
+    subject.next().begin(&intent, at(0)).await.unwrap();
     let learned = account("   1462912345678901", "R1", at(0));
-    store.finish(&intent, End::Answered(answer("one")), Some(learned), at(0)).await.unwrap();
+    subject.next().finish(&intent, End::Answered(answer("one")), Some(learned), at(0)).await.unwrap();
     let foreign = Intent { merchant: "other".into(), ..create("E1", "T1") };
-    assert!(matches!(store.begin(&foreign, at(1)).await, Ok(Begun::Fresh)));
-    assert_eq!(reference(&store, "sample", "1462912345678901").await.as_deref(), Some("R1"));
-    assert_eq!(reference(&store, "other", "1462912345678901").await, None);
-    assert_eq!(store.known("E1", at(1)).await.unwrap().len(), 2);
-    assert_eq!(store.accounts("1462912345678901").await.unwrap().len(), 1);
+    assert!(matches!(subject.next().begin(&foreign, at(1)).await, Ok(Begun::Fresh)));
+    assert_eq!(reference(subject, "sample", "1462912345678901").await.as_deref(), Some("R1"));
+    assert_eq!(reference(subject, "other", "1462912345678901").await, None);
+    assert_eq!(subject.next().known("E1", at(1)).await.unwrap().len(), 2);
+    assert_eq!(subject.next().accounts("1462912345678901").await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn the_newest_create_wins_whatever_the_order() {
-    let store = store();
+async fn the_newest_create_wins_whatever_the_order(subject: &mut impl Subject) {
     let number = "   1462912345678901";
-    store.remember(account(number, "R2", at(20))).await.unwrap();
-    store.remember(account(number, "R1", at(10))).await.unwrap();
-    assert_eq!(reference(&store, "sample", "1462912345678901").await.as_deref(), Some("R2"));
-    store.remember(account(number, "R3", at(30))).await.unwrap();
-    assert_eq!(reference(&store, "sample", "12345678901").await.as_deref(), Some("R3"));
+    subject.next().remember(account(number, "R2", at(20))).await.unwrap();
+    subject.next().remember(account(number, "R1", at(10))).await.unwrap();
+    assert_eq!(reference(subject, "sample", "1462912345678901").await.as_deref(), Some("R2"));
+    subject.next().remember(account(number, "R3", at(30))).await.unwrap();
+    assert_eq!(reference(subject, "sample", "12345678901").await.as_deref(), Some("R3"));
 }
 
-#[tokio::test]
-async fn own_digits_find_an_account_only_where_one_fits() {
-    let store = store();
-    store.remember(account("   1462912345678901", "R1", at(1))).await.unwrap();
-    assert_eq!(reference(&store, "sample", "12345678901").await.as_deref(), Some("R1"));
-    store.remember(account("   1392512345678901", "R2", at(1))).await.unwrap();
-    assert_eq!(reference(&store, "sample", "12345678901").await, None);
-    assert_eq!(reference(&store, "sample", "1392512345678901").await.as_deref(), Some("R2"));
-    assert_eq!(store.accounts("12345678901").await.unwrap().len(), 2);
+async fn own_digits_find_an_account_only_where_one_fits(subject: &mut impl Subject) {
+    subject.next().remember(account("   1462912345678901", "R1", at(1))).await.unwrap();
+    assert_eq!(reference(subject, "sample", "12345678901").await.as_deref(), Some("R1"));
+    subject.next().remember(account("   1392512345678901", "R2", at(1))).await.unwrap();
+    assert_eq!(reference(subject, "sample", "12345678901").await, None);
+    assert_eq!(reference(subject, "sample", "1392512345678901").await.as_deref(), Some("R2"));
+    assert_eq!(subject.next().accounts("12345678901").await.unwrap().len(), 2);
 }
 
-#[tokio::test]
-async fn prefixes_are_learnt_by_merchant_and_bank() {
-    let store = store();
-    store.remember(account("   1462912345678901", "R1", at(1))).await.unwrap();
-    assert_eq!(store.prefix("sample", "014").await.unwrap().as_deref(), Some("   14629"));
-    assert_eq!(store.prefix("sample", "002").await.unwrap(), None);
-    assert_eq!(store.prefix("other", "014").await.unwrap(), None);
+async fn prefixes_are_learnt_by_merchant_and_bank(subject: &mut impl Subject) {
+    subject.next().remember(account("   1462912345678901", "R1", at(1))).await.unwrap();
+    assert_eq!(subject.next().prefix("sample", "014").await.unwrap().as_deref(), Some("   14629"));
+    assert_eq!(subject.next().prefix("sample", "002").await.unwrap(), None);
+    assert_eq!(subject.next().prefix("other", "014").await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn classic_ids_find_the_current_life_only() {
-    let store = store();
+async fn classic_ids_find_the_current_life_only(subject: &mut impl Subject) {
     let life = |id: &str, seconds| {
         Arc::new(Account {
             merchant: "sample".into(),
@@ -233,24 +317,95 @@ async fn classic_ids_find_the_current_life_only() {
             },
         })
     };
-    store.remember(life("A1", 1)).await.unwrap();
-    store.remember(life("A2", 2)).await.unwrap();
+    subject.next().remember(life("A1", 1)).await.unwrap();
+    subject.next().remember(life("A2", 2)).await.unwrap();
     let by_id = |id: &str| AccountQuery { digits: String::new(), account_id: id.to_owned() };
-    assert!(store.account("sample", Dialect::Classic, &by_id("A2")).await.unwrap().is_some());
-    assert!(store.account("sample", Dialect::Classic, &by_id("A1")).await.unwrap().is_none());
-    assert!(store.account("sample", Dialect::Snap, &by_id("A2")).await.unwrap().is_none());
+    assert!(subject.next().account("sample", Dialect::Classic, &by_id("A2")).await.unwrap().is_some());
+    assert!(subject.next().account("sample", Dialect::Classic, &by_id("A1")).await.unwrap().is_none());
+    assert!(subject.next().account("sample", Dialect::Snap, &by_id("A2")).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn memory_is_bounded() {
-    let store = MemoryStore::new(256 * 1024, 256 * 1024);
-    for n in 0..20_000 {
-        let intent = create(&format!("E{n}"), &format!("T{n}"));
-        store.begin(&intent, at(0)).await.unwrap();
-        store.finish(&intent, End::Answered(answer("one")), None, at(0)).await.unwrap();
-        store.remember(account(&format!("   14629{n:011}"), "R", at(0))).await.unwrap();
+async fn what_has_no_answer_never_expires(subject: &mut impl Subject) {
+    let (begun, doubted) = (create("E1", "T1"), create("E2", "T2"));
+    subject.next().begin(&begun, at(0)).await.unwrap();
+    subject.next().begin(&doubted, at(0)).await.unwrap();
+    subject.next().finish(&doubted, End::InDoubt, None, at(1)).await.unwrap();
+    let late = at(100_000_000);
+    for again in [create("E1", "T1"), create("E2", "T2"), create("E3", "T2")] {
+        assert!(matches!(subject.next().begin(&again, late).await, Ok(Begun::InDoubt(_))));
     }
-    store.settle();
-    assert!(store.bytes() <= 512 * 1024, "{}", store.bytes());
-    assert!(store.bytes() > 64 * 1024, "{}", store.bytes());
+    assert_eq!(subject.next().known("E2", late).await.unwrap().len(), 1);
+}
+
+async fn an_answer_is_not_unsaid(subject: &mut impl Subject) {
+    let intent = create("E1", "T1");
+    subject.next().begin(&intent, at(0)).await.unwrap();
+    subject.next().finish(&intent, End::Answered(answer("one")), None, at(1)).await.unwrap();
+    for end in [End::InDoubt, End::Released] {
+        subject.next().finish(&intent, end, None, at(2)).await.unwrap();
+        assert!(matches!(subject.next().begin(&intent, at(3)).await, Ok(Begun::Answered(_))));
+    }
+    assert!(subject.next().doubts(10).await.unwrap().is_empty());
+}
+
+async fn an_answer_comes_back_whole(subject: &mut impl Subject) {
+    let mut headers = HeaderMap::new();
+    headers.append("content-type", HeaderValue::from_static("application/json"));
+    headers.append("x-twice", HeaderValue::from_static("1"));
+    headers.append("x-twice", HeaderValue::from_bytes(b"\xe9 \"2\"").unwrap());
+    let whole = Arc::new(StoredAnswer {
+        status: StatusCode::CREATED,
+        headers,
+        body: Bytes::from_static(b"{\"a\": \"\xc3\xa9\"}\r\n\0\xff"),
+        attached: vec!["customerNo", "X-EXTERNAL-ID"],
+    });
+    let intent = create("E1", "T1");
+    subject.next().begin(&intent, at(0)).await.unwrap();
+    subject.next().finish(&intent, End::Answered(Arc::clone(&whole)), None, at(1)).await.unwrap();
+    for again in [create("E1", "T1"), create("E2", "T1")] {
+        let Ok(Begun::Answered(found)) = subject.next().begin(&again, at(2)).await else { panic!() };
+        assert_eq!(found, whole);
+    }
+}
+
+async fn a_doubt_comes_back_whole(subject: &mut impl Subject) {
+    let intent = Intent {
+        request: Bytes::from_static(b"{\"a\": 1}"),
+        sent: SentIds { header: Some("H".to_owned()), transaction: None },
+        retention: Duration::from_millis(1_500),
+        ..create("E1", "T1")
+    };
+    subject.next().begin(&intent, at(0)).await.unwrap();
+    subject.next().finish(&intent, End::InDoubt, None, at(7)).await.unwrap();
+    let doubts = subject.next().doubts(10).await.unwrap();
+    let [doubt] = doubts.as_slice() else { panic!("{doubts:?}") };
+    // A process that ended left it in doubt when it was begun.
+    assert_eq!(doubt.since, if subject.reopens() { at(0) } else { at(7) });
+    assert_eq!(format!("{:?}", doubt.intent), format!("{intent:?}"));
+}
+
+async fn a_later_amount_replaces_an_earlier_one(subject: &mut impl Subject) {
+    let of = |amount| {
+        let mut account = Account::clone(&account("   1462912345678901", "R1", at(1)));
+        account.amount = Amount::parse(amount);
+        Arc::new(account)
+    };
+    let query = AccountQuery { digits: "1462912345678901".to_owned(), account_id: String::new() };
+    for amount in ["1.00", "3.00", "2.00"] {
+        subject.next().remember(of(amount)).await.unwrap();
+        let found = subject.next().account("sample", Dialect::Snap, &query).await.unwrap();
+        assert_eq!(found, Some(of(amount)));
+    }
+}
+
+async fn own_digits_may_be_anothers_whole_number(subject: &mut impl Subject) {
+    subject.next().remember(account("   1462912345678901", "R1", at(1))).await.unwrap();
+    assert_eq!(reference(subject, "sample", "12345678901").await.as_deref(), Some("R1"));
+    let mut whole = Account::clone(&account("   1462912345678901", "R2", at(1)));
+    whole.number = "12345678901".to_owned();
+    whole.own_digits = "8901".to_owned();
+    subject.next().remember(Arc::new(whole)).await.unwrap();
+    assert_eq!(reference(subject, "sample", "12345678901").await.as_deref(), Some("R2"));
+    assert_eq!(reference(subject, "sample", "8901").await.as_deref(), Some("R2"));
+    assert_eq!(subject.next().accounts("12345678901").await.unwrap().len(), 2);
 }

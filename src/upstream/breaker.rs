@@ -159,9 +159,7 @@ enum State {
         vouched: bool,
     },
     /// A probe, wherever it is made, is under way since then.
-    Probing {
-        since: Instant,
-    },
+    Probing { since: Instant },
 }
 
 impl Breaker {

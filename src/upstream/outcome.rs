@@ -4,7 +4,8 @@
 //! again without a thought (`errors.md` sections 1 and 4). Decides nothing about repeating.
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::dialect::code::{Category, ResponseCode};
 use crate::dialect::{Dialect, Operation, OperationKind};
@@ -86,6 +87,9 @@ impl Answer {
     /// Reads the body once.
     #[must_use]
     pub fn new(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Self {
+        connection_headers(&headers).iter().for_each(|name| {
+            headers.remove(name);
+        });
         HOP_BY_HOP.iter().for_each(|name| {
             headers.remove(*name);
         });
@@ -111,6 +115,13 @@ impl Answer {
                 Dialect::Classic => true,
                 Dialect::Snap => self.code().is_some_and(|code| code.category() == Category::AuthToken),
             }
+    }
+
+    /// Whether credentials or signature are to blame, which no new token mends (`errors.md` section 4).
+    #[must_use]
+    pub fn refuses_credentials(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+            && self.code().is_some_and(|code| code.category() == Category::AuthFatal)
     }
 
     /// Whether upstream does not know the reference (`snap.md` section 5: 404 case 01).
@@ -140,17 +151,25 @@ pub fn is_definite(status: StatusCode) -> bool {
 }
 
 /// Headers of one connection, which are never passed on (RFC 9110 section 7.6.1).
-pub const HOP_BY_HOP: [&str; 9] = [
+pub const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "content-length",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
+    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
 ];
+
+/// Headers that `Connection` declares to be of this connection only, whatever their case.
+#[must_use]
+pub fn connection_headers(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lists = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok()).collect()
+}
 
 /// What an answer means for this operation.
 #[must_use]
@@ -159,13 +178,19 @@ pub fn classify(operation: &Operation, answer: Answer) -> Outcome {
         return Outcome::Answered(answer);
     }
     let status = answer.status.as_u16();
-    if answer.status.is_success() && answer.document.is_none() {
+    if answer.status.is_success() && answer.document.is_none() && !is_object(&answer.body) {
         Outcome::Unknown(Unknown::BadAnswer)
     } else if answer.status.is_server_error() && !refuses(operation.dialect, &answer) {
         Outcome::Unknown(Unknown::ServerError { status, enveloped: answer.document.is_some() })
     } else {
         Outcome::Answered(answer)
     }
+}
+
+/// Whether a lenient reader finds an object: what only the strict one refuses, such as a repeated
+/// name, is no lost answer, and asking again would bring the same.
+fn is_object(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok()
 }
 
 /// Whether a server error is really a refusal: classic answers 503 with `errors[]` to nearly

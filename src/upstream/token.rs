@@ -6,6 +6,7 @@
 //! answer blames the token is the `token` layer's affair.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -184,8 +185,9 @@ impl Slot {
         }
         let slot = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let fetched = slot.fetch_with_retries().await;
-            slot.land(fetched)
+            // A flight that never landed would be handed to everybody for ever.
+            let fetched = AssertUnwindSafe(slot.fetch_with_retries()).catch_unwind().await;
+            slot.land(fetched.unwrap_or_else(|_| Err(NoToken("the token call ended in a panic".to_owned()))))
         });
         let ended = |_| Err(NoToken("the token call was given up".to_owned()));
         let started = task.map(move |joined| joined.unwrap_or_else(ended)).boxed().shared();

@@ -113,7 +113,7 @@ impl Ask {
     }
 
     /// Everything an app that talks to Ayoconnect itself sends beside, all of it stale or wrong.
-    pub(crate) fn as_if_to_ayoconnect(self) -> Self {
+    pub(crate) fn in_full(self) -> Self {
         let classic = self.path.starts_with(CLASSIC);
         let ask = self
             .header("Authorization", "Bearer ayovaPlaceholderTokenNoWorth")

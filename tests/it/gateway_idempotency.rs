@@ -102,9 +102,8 @@ async fn the_same_meaning_is_the_same_request() {
     let shuffled = format!(" {{\n{} }}", members.join(" , ")).replace("Budi", "\\u0042udi");
     let second = world.send(snap_create(1, OWN).body(shuffled)).await;
     assert_eq!((second.body, second.status), (first.body, 200));
-    let number_text = snap_create(1, OWN).body(
-        snap_create(1, OWN).json.to_string().replace("\"customerNo\"", "\"n\":1.0,\"customerNo\""),
-    );
+    let number_text = snap_create(1, OWN)
+        .body(snap_create(1, OWN).json.to_string().replace("\"customerNo\"", "\"n\":1.0,\"customerNo\""));
     world.send(number_text).await.expect_refusal(409, "IDEMPOTENCY_CONFLICT");
 }
 
@@ -116,6 +115,18 @@ async fn a_transaction_under_a_new_id_is_the_same_create() {
     assert_eq!((again.source(), &again.body), ("replay", &first.body));
     let other = snap_create(1, OWN).header("X-EXTERNAL-ID", &id(3)).set("/customerNo", "OTHER01");
     world.send(other).await.expect_refusal(409, "IDEMPOTENCY_CONFLICT");
+    assert_eq!(world.wire.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_under_a_new_id_joins_the_first_while_it_is_under_way() {
+    let world = World::new();
+    world.wire.acts([Act::Late(Duration::from_secs(2))]);
+    let sending: Vec<_> =
+        (1..=50).map(|tag| tokio::spawn(world.send(snap_create(1, OWN).header("X-EXTERNAL-ID", &id(tag))))).collect();
+    let answers: Vec<_> = join_all(sending).await.into_iter().map(Result::unwrap).collect();
+    assert!(answers.iter().all(|got| got.status == 200 && got.body == answers[0].body));
+    assert_eq!(answers.iter().filter(|got| got.source() == "upstream").count(), 1);
     assert_eq!(world.wire.calls().len(), 1);
 }
 
@@ -259,7 +270,8 @@ async fn a_doubt_is_repeated_with_the_same_pair_and_newly_signed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_outcome_is_a_state_that_a_retry_goes_on_from() {
-    for trouble in [Act::Broken, Act::Swallow, Act::Answer(500, ""), Act::Answer(200, ""), Act::Answer(200, "{\"a\":")] {
+    for trouble in [Act::Broken, Act::Swallow, Act::Answer(500, ""), Act::Answer(200, ""), Act::Answer(200, "{\"a\":")]
+    {
         let world = World::new();
         world.wire.acts([trouble.clone(), trouble.clone(), trouble]);
         let got = world.send(snap_create(1, OWN)).await;
@@ -321,7 +333,8 @@ async fn a_conflict_with_our_own_try_is_settled_by_inquiry() {
 
 #[tokio::test(start_paused = true)]
 async fn definite_answers_are_kept_and_others_are_not() {
-    for (status, kept) in [(400, true), (403, true), (404, true), (409, true), (422, true), (408, false), (429, false)] {
+    for (status, kept) in [(400, true), (403, true), (404, true), (409, true), (422, true), (408, false), (429, false)]
+    {
         let world = World::new();
         world.wire.acts([Act::Answer(status, "{\"responseCode\":\"4002700\"}")]);
         world.send(snap_create(1, OWN)).await.expect(status);
@@ -367,7 +380,10 @@ async fn joined_and_replayed_calls_use_no_quota_and_no_slot() {
     for _ in 0..100 {
         assert_eq!(world.send(snap_create(1, OWN)).await.source(), "replay");
         world.send(snap_create(1, "")).await.expect_refusal(409, "IDEMPOTENCY_CONFLICT");
-        world.send(snap_create(2, OWN).set("/virtualAccountName", json!(null))).await.expect_refusal(400, "INVALID_REQUEST");
+        world
+            .send(snap_create(2, OWN).set("/virtualAccountName", json!(null)))
+            .await
+            .expect_refusal(400, "INVALID_REQUEST");
     }
     world.send(snap_update(3, OWN)).await.expect(200);
 }

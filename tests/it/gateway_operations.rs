@@ -51,18 +51,18 @@ async fn an_app_that_sends_only_its_own_fields_succeeds() {
 #[tokio::test(start_paused = true)]
 async fn an_app_that_sends_everything_succeeds_too() {
     let world = World::new();
-    world.send(snap_create(1, OWN).as_if_to_ayoconnect()).await.expect(200);
+    world.send(snap_create(1, OWN).in_full()).await.expect(200);
     let named = |ask: Ask| {
         ask.set("/partnerServiceId", "   14629").set("/customerNo", "CUST000123").set("/trxId", id(1).as_str())
     };
-    let inquiry = named(snap_inquiry(&padded(OWN))).header("X-EXTERNAL-ID", &id(9)).as_if_to_ayoconnect();
+    let inquiry = named(snap_inquiry(&padded(OWN))).header("X-EXTERNAL-ID", &id(9)).in_full();
     let inquiry = world.send(inquiry).await;
     assert_eq!(inquiry.expect(200).header("ayova-attached"), "");
-    let update = named(snap_update(2, &padded(OWN))).set("/originalReferenceNo", id(1).as_str()).as_if_to_ayoconnect();
+    let update = named(snap_update(2, &padded(OWN))).set("/originalReferenceNo", id(1).as_str()).in_full();
     assert_eq!(world.send(update).await.expect(200).header("ayova-attached"), "");
 
     let flow = id(77);
-    let full = |ask: Ask| ask.header("A-Correlation-ID", &flow).as_if_to_ayoconnect();
+    let full = |ask: Ask| ask.header("A-Correlation-ID", &flow).in_full();
     let create = world.send(full(classic_create(3, "12345678"))).await;
     let data = create.expect(201).json()["virtualAccountData"].clone();
     assert_eq!(create.header("ayova-attached"), "");

@@ -89,7 +89,16 @@ impl Setup {
     pub(crate) fn build(self) -> World {
         let clock: SharedClock = Arc::new(TestClock::new(START.parse().unwrap()));
         let random = rand::rngs::StdRng::seed_from_u64(u64::from(self.seed));
-        let sandbox = Sandbox::new(self.sandbox, Arc::clone(&clock), random).unwrap();
+        let sandbox = Sandbox::new(self.sandbox.clone(), Arc::clone(&clock), random).unwrap();
+        self.build_over(sandbox, clock)
+    }
+
+    /// Builds another gateway to the upstream of a world, which shares nothing else with it.
+    pub(crate) fn build_beside(self, world: &World) -> World {
+        self.build_over(world.sandbox.clone(), Arc::clone(&world.clock))
+    }
+
+    fn build_over(self, sandbox: Sandbox, clock: SharedClock) -> World {
         let wire = Wire::over(sandbox.clone());
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(1 << 26, 1 << 25)));
         let life = Life { transport: Arc::new(wire.clone()), store, seed: self.seed };
@@ -114,7 +123,7 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) wire: Wire,
     pub(crate) clock: SharedClock,
-    pub(crate) config: Config,
+    config: Config,
     sandbox: Sandbox,
     admin: Admin,
 }
@@ -192,13 +201,13 @@ impl World {
 
     /// The metrics as they are scraped.
     pub(crate) async fn scrape(&self) -> String {
-        let request = Request::builder().uri("/metrics").body(Full::<Bytes>::default()).unwrap();
+        let request = Request::builder().uri("/metrics").body(Full::new(Bytes::new())).unwrap();
         Got::read(self.admin.clone().oneshot(request).await.unwrap()).text()
     }
 
     /// An admin page.
     pub(crate) async fn admin(&self, path: &str) -> Got {
-        let request = Request::builder().uri(path).body(Full::<Bytes>::default()).unwrap();
+        let request = Request::builder().uri(path).body(Full::new(Bytes::new())).unwrap();
         Got::read(self.admin.clone().oneshot(request).await.unwrap())
     }
 
@@ -325,6 +334,8 @@ pub(crate) enum Act {
     Answer(u16, &'static str),
     /// It arrives, and this comes back instead of its answer.
     Instead(u16, &'static str),
+    /// As [`Act::Answer`], this much later.
+    AnswerLate(Duration, u16, &'static str),
     /// As [`Act::Answer`], with headers.
     AnswerWith(Box<Response<Bytes>>),
 }
@@ -416,6 +427,10 @@ impl Transport for Wire {
     }
 }
 
+fn response(status: u16, body: &'static str) -> Response<Bytes> {
+    Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap()
+}
+
 async fn perform(act: Act, sandbox: Sandbox, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, TransportError> {
     let broken = |why: &str| TransportError::Broken(why.to_owned());
     match act {
@@ -426,8 +441,10 @@ async fn perform(act: Act, sandbox: Sandbox, request: Request<Full<Bytes>>) -> R
         Act::Broken => return Err(broken("connection reset")),
         Act::Hang => return std::future::pending().await,
         Act::Panic => panic!("the transport has a defect"),
-        Act::Answer(status, body) => {
-            return Ok(Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap());
+        Act::Answer(status, body) => return Ok(response(status, body)),
+        Act::AnswerLate(pause, status, body) => {
+            tokio::time::sleep(pause).await;
+            return Ok(response(status, body));
         }
         Act::AnswerWith(response) => return Ok(*response),
         Act::Instead(status, body) => {

@@ -6,11 +6,37 @@
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod binary;
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod embed;
+#[cfg(test)]
 mod failures;
+#[cfg(test)]
+mod gateway_bad_input;
+#[cfg(test)]
+mod gateway_failures;
+#[cfg(test)]
+mod gateway_headers;
 #[cfg(test)]
 mod gateway_idempotency;
 #[cfg(test)]
+mod gateway_isolation;
+#[cfg(test)]
+mod gateway_limits;
+#[cfg(test)]
+mod gateway_metrics;
+#[cfg(test)]
 mod gateway_operations;
+#[cfg(test)]
+mod gateway_reference;
+#[cfg(test)]
+mod gateway_secrecy;
+#[cfg(test)]
+mod gateway_token;
+#[cfg(test)]
+mod gateway_vectors;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]

@@ -9,22 +9,14 @@
 //! `AYOVA_MODEL_SCHEDULES=n` that many instead of 5,000.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ayova::config::sandbox::IdempotencyMode;
 use ayova::dialect::{Dialect, OperationId, OperationKind};
-use ayova::reference::{Account, AccountQuery};
 use ayova::store::memory::MemoryStore;
-use ayova::store::{Begun, Doubt, End, Intent, Known, Store, StoreError};
-use ayova::upstream::{Transport, TransportError};
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use http::{Request, Response};
-use http_body_util::Full;
-use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
@@ -32,10 +24,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::asks::{
-    Ask, classic_create, classic_get, classic_update, id, snap_create, snap_inquiry, snap_update,
-};
-use crate::harness::{Act, Arrived, Got, Life, Setup, Wire, World};
+use super::mortal::mortal;
+use crate::asks::{Ask, classic_create, classic_get, classic_update, id, snap_create, snap_inquiry, snap_update};
+use crate::harness::{Act, Arrived, Got, Setup, World};
 
 /// Schedules of a run of all tests.
 const SCHEDULES: u64 = 5_000;
@@ -47,102 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(45);
 const TIME_MAX: Duration = Duration::from_secs(11 * 3600);
 /// What conflicting requests have in their names.
 const MARK: &str = "Another Name";
-
-/// A store that stops answering when its gateway dies; the entries live on.
-#[derive(Debug)]
-struct Mortal {
-    store: Arc<MemoryStore>,
-    dead: CancellationToken,
-}
-
-impl Mortal {
-    fn unless_dead<'a, T: Send + 'a>(&'a self, work: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
-        async move {
-            match self.dead.is_cancelled() {
-                true => std::future::pending().await,
-                false => work.await,
-            }
-        }
-        .boxed()
-    }
-}
-
-impl Store for Mortal {
-    fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>> {
-        self.unless_dead(async move { self.store.begin(intent, now).await }.boxed())
-    }
-
-    fn finish<'a>(
-        &'a self,
-        intent: &'a Intent,
-        end: End,
-        learned: Option<Arc<Account>>,
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.unless_dead(async move { self.store.finish(intent, end, learned, now).await }.boxed())
-    }
-
-    fn remember(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.unless_dead(async move { self.store.remember(account).await }.boxed())
-    }
-
-    fn account<'a>(
-        &'a self,
-        merchant: &'a str,
-        dialect: Dialect,
-        query: &'a AccountQuery,
-    ) -> BoxFuture<'a, Result<Option<Arc<Account>>, StoreError>> {
-        self.unless_dead(self.store.account(merchant, dialect, query))
-    }
-
-    fn prefix<'a>(&'a self, merchant: &'a str, bank: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        self.unless_dead(self.store.prefix(merchant, bank))
-    }
-
-    fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>> {
-        self.unless_dead(self.store.accounts(number))
-    }
-
-    fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>> {
-        self.unless_dead(self.store.known(id, now))
-    }
-
-    fn take_over(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.unless_dead(async move { self.store.take_over(now).await }.boxed())
-    }
-
-    fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
-        self.unless_dead(async move { self.store.doubts(limit).await }.boxed())
-    }
-
-    fn problem(&self) -> Option<String> {
-        None
-    }
-}
-
-/// A way to upstream on which what has left goes on, whether or not anybody waits for its answer.
-#[derive(Debug)]
-struct Way {
-    wire: Wire,
-    dead: CancellationToken,
-}
-
-impl Transport for Way {
-    fn send(&self, request: Request<Full<Bytes>>) -> BoxFuture<'static, Result<Response<Bytes>, TransportError>> {
-        if self.dead.is_cancelled() {
-            return std::future::pending().boxed();
-        }
-        let travelling = tokio::spawn(self.wire.send(request));
-        let dead = self.dead.clone();
-        async move {
-            match dead.run_until_cancelled(travelling).await {
-                Some(answered) => answered.unwrap(),
-                None => std::future::pending().await,
-            }
-        }
-        .boxed()
-    }
-}
 
 /// A request of the model: which operation under which tag, about which account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -231,9 +126,9 @@ impl Run {
     async fn live(&mut self) {
         self.lives += 1;
         self.dead = CancellationToken::new();
-        let store: Arc<dyn Store> = Arc::new(Mortal { store: Arc::clone(&self.store), dead: self.dead.clone() });
-        let transport = Arc::new(Way { wire: self.world.wire.clone(), dead: self.dead.clone() });
-        self.world = self.world.again(Life { transport, store, seed: self.lives ^ self.seed.to_le_bytes()[0] });
+        let seed = self.lives ^ self.seed.to_le_bytes()[0];
+        let life = mortal(&self.store, self.world.wire.clone(), (self.dead.clone(), seed));
+        self.world = self.world.again(life);
         self.world.gateway.resolver().take_over().await.unwrap();
     }
 
@@ -261,11 +156,13 @@ impl Run {
 
     /// A create, or a request about an account that was made.
     fn fresh(&mut self) {
-        let made: Vec<Key> = self.stood.iter().filter(|(key, answer)| is_made(key, answer)).map(|(key, _)| key.clone()).collect();
+        let made: Vec<Key> =
+            self.stood.iter().filter(|(key, answer)| is_made(key, answer)).map(|(key, _)| key.clone()).collect();
         let tag = self.next_tag;
         self.next_tag += 1;
         let chosen = self.random.random_bool(0.7);
-        let about = (!made.is_empty() && self.random.random_bool(0.5)).then(|| made[self.random.random_range(0..made.len())].clone());
+        let about = (!made.is_empty() && self.random.random_bool(0.5))
+            .then(|| made[self.random.random_range(0..made.len())].clone());
         let key = match (about, self.random.random_bool(0.7)) {
             (None, true) => {
                 let number = if chosen { format!("123456{tag:05}") } else { String::new() };
@@ -322,7 +219,10 @@ impl Run {
         }
         self.log.push(format!("conflict with tag {}", key.tag));
         let got = self.world.send(key.ask().set("/virtualAccountName", MARK)).await;
-        self.check(got.reason() == "IDEMPOTENCY_CONFLICT", &format!("a conflict was answered {} {}", got.status, got.text()));
+        self.check(
+            got.reason() == "IDEMPOTENCY_CONFLICT",
+            &format!("a conflict was answered {} {}", got.status, got.text()),
+        );
     }
 
     async fn is_taken(&self, key: &Key) -> bool {
@@ -506,9 +406,8 @@ impl Run {
         let creates = self.asked.iter().filter(|key| key.kind() == OperationKind::Create).count() as u64;
         let made = stat("creates").await;
         self.check(made <= creates, &format!("{made} accounts for {creates} creates"));
-        let conflicting = self.world.wire.all().iter().any(|arrived| {
-            String::from_utf8_lossy(&arrived.body).contains(MARK)
-        });
+        let conflicting =
+            self.world.wire.all().iter().any(|arrived| String::from_utf8_lossy(&arrived.body).contains(MARK));
         self.check(!conflicting, "a conflict reached upstream");
         self.world.gateway.resolver().look().await;
         let outcomes = self.world.admin("/outcomes").await.json()["outcomes"].clone();

@@ -1,0 +1,147 @@
+//! What the writer is asked to record.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::cache::Effect;
+use super::intents::{self, Found, Numbers};
+use super::{accounts, trouble};
+use crate::reference::Account;
+use crate::store::memory::{after, id_key};
+use crate::store::{Begun, End, Intent, StoreError};
+
+/// One thing to record, and who waits for it.
+pub(super) enum Job {
+    Begin(Intent, Timestamp, Waiting<Begun>),
+    Finish(Ending, Waiting<()>),
+    Remember(Arc<Account>, Waiting<()>),
+    /// Arranges a fault, or looks on from the writer's side.
+    #[cfg(test)]
+    Meddle(Box<dyn FnOnce(&Connection) + Send>),
+}
+
+/// How an intent ended and what that taught, as it is recorded in one step.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) intent: Intent,
+    pub(super) end: End,
+    pub(super) learned: Option<Arc<Account>>,
+    pub(super) now: Timestamp,
+}
+
+/// Whoever waits, with the place in the queue.
+#[derive(Debug)]
+pub(super) struct Waiting<T> {
+    answer: oneshot::Sender<Result<T, StoreError>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<T> Waiting<T> {
+    pub(super) fn new(place: OwnedSemaphorePermit) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { answer, _place: place }, answered)
+    }
+
+    pub(super) fn tell(self, result: Result<T, StoreError>) {
+        // Whoever asked may have gone away; what was recorded stays.
+        let _ = self.answer.send(result);
+    }
+}
+
+/// What recording a job came to.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// The answer to a begin.
+    pub(super) begun: Option<Begun>,
+    pub(super) effects: Vec<Effect>,
+    /// Whether anything was written.
+    pub(super) wrote: bool,
+}
+
+/// What the writer gives each job.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    pub(super) numbers: Numbers,
+    /// The store's time, from which accounts are kept.
+    pub(super) now: Timestamp,
+}
+
+impl Job {
+    /// Records it as a part of the open transaction.
+    pub(super) fn record(&self, db: &Connection, given: Given) -> rusqlite::Result<Done> {
+        match self {
+            Self::Begin(intent, now, _) => begin(db, intent, *now, given.numbers.next),
+            Self::Finish(ending, _) => ending.record(db, given),
+            Self::Remember(account, _) => {
+                let effects: Vec<Effect> = remember(db, account, given)?.into_iter().collect();
+                Ok(Done { begun: None, effects, wrote: true })
+            }
+            #[cfg(test)]
+            Self::Meddle(_) => Ok(Done::default()),
+        }
+    }
+
+    /// Tells whoever waits what came of it.
+    pub(super) fn tell(self, result: Result<Option<Begun>, StoreError>) {
+        match self {
+            Self::Begin(_, _, waiting) => {
+                waiting.tell(result.and_then(|begun| begun.ok_or_else(trouble::closed)));
+            }
+            Self::Finish(_, waiting) | Self::Remember(_, waiting) => waiting.tell(result.map(|_| ())),
+            #[cfg(test)]
+            Self::Meddle(_) => {}
+        }
+    }
+}
+
+fn begin(db: &Connection, intent: &Intent, now: Timestamp, number: i64) -> rusqlite::Result<Done> {
+    let found = intents::begin(db, intent, now, number)?;
+    let wrote = matches!(found, Found::Nothing | Found::Open { .. });
+    let effects = match &found {
+        Found::Answered(answer, Some(expires)) => {
+            vec![Effect::Answered(id_key(intent), intent.operation, intent.meaning, *expires, Arc::clone(answer))]
+        }
+        Found::Answered(_, None) | Found::Nothing | Found::Open { .. } | Found::Conflict => vec![],
+    };
+    Ok(Done { begun: Some(found.begun()), effects, wrote })
+}
+
+impl Ending {
+    /// Records end and account as a part of the open transaction.
+    pub(super) fn record(&self, db: &Connection, given: Given) -> rusqlite::Result<Done> {
+        let Self { intent, end, learned, now } = self;
+        intents::finish(db, intent, end, *now, given.numbers)?;
+        let mut effects = Vec::new();
+        if let End::Answered(answer) = end {
+            let expires = after(*now, intent.retention);
+            effects.push(Effect::Answered(
+                id_key(intent),
+                intent.operation,
+                intent.meaning,
+                expires,
+                Arc::clone(answer),
+            ));
+        }
+        if let Some(account) = learned {
+            effects.extend(remember(db, account, given)?);
+        }
+        Ok(Done { begun: None, effects, wrote: true })
+    }
+
+    /// Bytes it holds, about.
+    pub(super) fn bytes(&self) -> usize {
+        let body = match &self.end {
+            End::Answered(answer) => answer.body.len(),
+            End::InDoubt | End::Released => 0,
+        };
+        self.intent.request.len() + body + 1024
+    }
+}
+
+fn remember(db: &Connection, account: &Arc<Account>, given: Given) -> rusqlite::Result<Option<Effect>> {
+    let current = accounts::remember(db, account, given.now)?;
+    Ok(current.then(|| Effect::Account(Arc::clone(account))))
+}
