@@ -1,7 +1,8 @@
 //! The operator's listener: probes, metrics, and what is known, masked (contract section 6).
 //!
 //! Never the app's listener, since nothing here is authenticated. Shows no secret, token, name or
-//! phone, and of a number the last four digits. Changes nothing.
+//! phone, and of a number the last four digits. Changes nothing but, on an operator's word, the end
+//! of an outcome in doubt.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,18 +15,24 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full, Limited};
 use prometheus_client::registry::Registry;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::Service;
 
+use crate::call::BodyError;
 use crate::clock::{SharedClock, iso8601};
 use crate::dialect::number::{masked, without_blanks};
-use crate::dialect::{Attach, describe};
+use crate::dialect::{Attach, OperationId, describe};
+use crate::document::Document;
+use crate::layers::validate::id_from_key;
 use crate::reference::Account;
+use crate::resolver::{Decision, Name, Undecided};
 use crate::stack::Gateway;
-use crate::store::{Counters, Store};
+use crate::store::{Counters, Doubt, Known, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Class;
 
@@ -65,7 +72,11 @@ impl Admin {
     }
 }
 
-impl<B> Service<Request<B>> for Admin {
+impl<B> Service<Request<B>> for Admin
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
@@ -76,13 +87,24 @@ impl<B> Service<Request<B>> for Admin {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let view = Arc::clone(&self.0);
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        async move { Ok(view.answer(&method, &path).await) }.boxed()
+        async move {
+            let (head, body) = request.into_parts();
+            if head.method == Method::POST && head.uri.path() == "/outcomes/resolve" {
+                let body = body.map_err(|error| BodyError(error.into()));
+                let body = Limited::new(body, DECISION_MAX).collect().await;
+                return Ok(match body {
+                    Ok(body) => view.resolve(&body.to_bytes()).await,
+                    Err(_) => problem(StatusCode::BAD_REQUEST, "the body is too large or broke off"),
+                });
+            }
+            Ok(view.answer(&head.method, head.uri.path(), head.uri.query().unwrap_or_default()).await)
+        }
+        .boxed()
     }
 }
 
 impl View {
-    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    async fn answer(&self, method: &Method, path: &str, query: &str) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
             let mut refusal = json_response(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "only GET and HEAD"}));
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -95,6 +117,7 @@ impl View {
             "/config" => json_response(StatusCode::OK, &self.effective),
             "/routes" => json_response(StatusCode::OK, &self.routes()),
             "/status" => json_response(StatusCode::OK, &self.status()),
+            "/outcomes" => self.outcomes(query).await,
             _ => match path.split_once('/').and_then(|(_, rest)| rest.split_once('/')) {
                 Some(("references", number)) if !number.is_empty() => self.references(number).await,
                 Some(("idempotency", key)) if !key.is_empty() => self.idempotency(key).await,
@@ -185,6 +208,39 @@ impl View {
         })
     }
 
+    async fn outcomes(&self, query: &str) -> Response<Full<Bytes>> {
+        let state = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "state").map(|(_, value)| value);
+        if state.is_some_and(|state| state != "unknown") {
+            return problem(StatusCode::BAD_REQUEST, "state must be unknown; nothing else is listed");
+        }
+        let doubts = self.gateway.resolver().doubts().await;
+        let outcomes: Vec<Value> = doubts.iter().map(describe_doubt).collect();
+        json_response(StatusCode::OK, &json!({"outcomes": outcomes}))
+    }
+
+    async fn resolve(&self, body: &Bytes) -> Response<Full<Bytes>> {
+        let resolution: Resolution = match serde_json::from_slice(body) {
+            Ok(resolution) => resolution,
+            Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        let (name, decision) = match resolution.read() {
+            Ok(read) => read,
+            Err(error) => return problem(StatusCode::BAD_REQUEST, &error),
+        };
+        match self.gateway.resolver().decide(&name, decision).await {
+            Ok(()) => json_response(StatusCode::OK, &json!({"resolved": true})),
+            Err(error) => {
+                let status = match error {
+                    Undecided::NoSuchDoubt => StatusCode::NOT_FOUND,
+                    Undecided::UnderWay => StatusCode::CONFLICT,
+                    Undecided::BadAnswer => StatusCode::BAD_REQUEST,
+                    Undecided::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                problem(status, &error.to_string())
+            }
+        }
+    }
+
     async fn references(&self, number: &str) -> Response<Full<Bytes>> {
         let number: String = percent_decoded(number);
         match self.store.accounts(without_blanks(&number)).await {
@@ -197,8 +253,15 @@ impl View {
         }
     }
 
+    /// By an id as it was sent, or else by the `Idempotency-Key` it was made from, which is what the
+    /// app's log has.
+    async fn known(&self, key: &str) -> Result<Vec<Known>, StoreError> {
+        let known = self.store.known(key, self.clock.now()).await?;
+        if known.is_empty() { self.store.known(&id_from_key(key), self.clock.now()).await } else { Ok(known) }
+    }
+
     async fn idempotency(&self, key: &str) -> Response<Full<Bytes>> {
-        match self.store.known(&percent_decoded(key), self.clock.now()).await {
+        match self.known(&percent_decoded(key)).await {
             Ok(known) if known.is_empty() => not_known("id"),
             Ok(known) => {
                 let known: Vec<Value> = known
@@ -234,8 +297,73 @@ fn describe_account(account: &Account) -> Value {
     })
 }
 
-const PAGES: [&str; 8] =
-    ["/livez", "/readyz", "/metrics", "/config", "/routes", "/status", "/references/{va}", "/idempotency/{key}"];
+const PAGES: [&str; 9] = [
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/config",
+    "/routes",
+    "/status",
+    "/references/{va}",
+    "/idempotency/{key}",
+    "/outcomes?state=unknown",
+];
+
+/// Bytes of an operator's decision, which may hold an answer.
+const DECISION_MAX: usize = 64 * 1024;
+
+/// What `POST /outcomes/resolve` takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resolution {
+    merchant: String,
+    operation: String,
+    id: String,
+    /// `absent` or `answered`.
+    r#as: String,
+    /// With `answered`: the HTTP status.
+    status: Option<u16>,
+    /// With `answered`: the body.
+    body: Option<Value>,
+}
+
+impl Resolution {
+    fn read(self) -> Result<(Name, Decision), String> {
+        let operation = OperationId::from_name(&self.operation).ok_or_else(|| {
+            "operation must be one of snap.create, snap.update, classic.create, classic.update".to_owned()
+        })?;
+        let decision = match (self.r#as.as_str(), self.body) {
+            ("absent", None) => Decision::Absent,
+            ("answered", Some(body)) => {
+                let status = self.status.unwrap_or(operation.operation().success);
+                let status = StatusCode::from_u16(status).map_err(|_| "status must be an HTTP status".to_owned())?;
+                Decision::Answered { status, body: Bytes::from(body.to_string()) }
+            }
+            _ => return Err("as must be \"absent\", or \"answered\" with a body".to_owned()),
+        };
+        Ok((Name { merchant: self.merchant.into(), operation, id: self.id }, decision))
+    }
+}
+
+fn describe_doubt(doubt: &Doubt) -> Value {
+    let intent = &doubt.intent;
+    let number = Document::parse(intent.request.clone()).ok().and_then(|request| {
+        let number = request.root().member(intent.operation.operation().number)?.as_str()?.to_owned();
+        Some(masked(&number))
+    });
+    json!({
+        "merchant": &*intent.merchant,
+        "operation": intent.operation.name(),
+        "id": intent.id,
+        "transaction": intent.sent.transaction,
+        "number": number,
+        "since": iso8601(doubt.since),
+    })
+}
+
+fn problem(status: StatusCode, error: &str) -> Response<Full<Bytes>> {
+    json_response(status, &json!({"error": error}))
+}
 
 fn percent_decoded(text: &str) -> String {
     let plus_kept = text.replace('+', "%2B");

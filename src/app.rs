@@ -41,6 +41,7 @@ pub struct App {
     stop_admin: CancellationToken,
     serving: JoinHandle<()>,
     admin_serving: JoinHandle<()>,
+    resolving: JoinHandle<()>,
     tasks: TaskTracker,
     store: Arc<dyn Store>,
     grace: Duration,
@@ -103,12 +104,14 @@ impl App {
         let (stop_serving, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let header_timeout = config.listen.header_timeout;
         let tasks = gateway.tasks().clone();
+        let resolving = tokio::spawn(Arc::clone(gateway.resolver()).run(stop_admin.clone()));
         Ok(Self {
             listen: listen.address,
             admin: admin.address,
             draining,
             serving: tokio::spawn(serve(listen, gateway, header_timeout, stop_serving.clone())),
             admin_serving: tokio::spawn(serve(admin, Admin::new(view), header_timeout, stop_admin.clone())),
+            resolving,
             stop_serving,
             stop_admin,
             tasks,
@@ -134,6 +137,7 @@ impl App {
             tracing::warn!("the store did not close in time");
         }
         self.stop_admin.cancel();
+        let _ = self.resolving.await;
         // A scraper that keeps its connection busy must not hold up the end.
         let _ = timeout_at(deadline.max(Instant::now() + ADMIN_GRACE), self.admin_serving).await;
         if served && finished { Ok(()) } else { Err(Unfinished { tasks: self.tasks.len() }) }

@@ -125,6 +125,8 @@ pub struct Checked {
     pub query: Vec<(String, String)>,
     /// What identifies it.
     pub ids: Ids,
+    /// Whether an earlier try of it may have arrived; set by `idempotency`.
+    pub in_doubt: bool,
 }
 
 /// The ids of a request.

@@ -85,6 +85,8 @@ pub enum Reason {
     Internal,
     /// Upstream's own answer, which could not be stored.
     NotStored,
+    /// An answer put together from what an inquiry found.
+    SettledByInquiry,
 }
 
 impl Reason {
@@ -114,6 +116,7 @@ impl Reason {
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Internal => "INTERNAL",
             Self::NotStored => "NOT_STORED",
+            Self::SettledByInquiry => "SETTLED_BY_INQUIRY",
         }
     }
 }

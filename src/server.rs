@@ -1,24 +1,28 @@
 //! Accepts connections, serves each in a task of its own, and ends gracefully.
 //!
-//! Knows no routes and no HTTP semantics: it is given a tower service and gives it requests, over
-//! HTTP/1.1 and HTTP/2 without TLS (prior knowledge). The app's, the admin and the sandbox's
-//! listeners are all this one.
+//! Knows no routes: it is given a tower service and gives it requests, over HTTP/1.1 and HTTP/2
+//! without TLS (prior knowledge). Requests that are no proper HTTP are refused before the service sees
+//! them, by hyper or, where hyper would guess, here. The app's and the admin listener are both this
+//! one; the sandbox has its own, which can also break connections on purpose.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tower::Service;
+use tower::{Service, ServiceExt as _};
+
+use crate::wire::{Requests, Wire};
 
 /// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to
 /// change, and spinning would not help.
@@ -36,12 +40,21 @@ pub struct Bound {
 ///
 /// # Errors
 /// Where the address is taken or not ours, with the address in the message.
-pub async fn bind(address: SocketAddr) -> std::io::Result<Bound> {
-    let explain =
-        |error: std::io::Error| std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(explain)?;
-    let address = listener.local_addr().map_err(explain)?;
+pub async fn bind(address: SocketAddr) -> io::Result<Bound> {
+    let listener = TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(address, &error))?;
     Ok(Bound { listener, address })
+}
+
+/// The system's error with the address and, where there is one, the way out.
+pub(crate) fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
+    let way_out = match error.kind() {
+        io::ErrorKind::AddrInUse => "; something else listens there: end it, or give another address",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address: give one it has",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: give a higher one",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{way_out}"))
 }
 
 /// Serves until told to stop, then lets what is under way end.
@@ -54,7 +67,8 @@ where
     S::Future: Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).half_close(true);
+    // Heads and idle connections have their limits in `wire`.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).half_close(true);
     builder.http2().timer(TokioTimer::new());
     let graceful = GracefulShutdown::new();
     loop {
@@ -69,24 +83,53 @@ where
             },
             () = stop.cancelled() => break,
         };
-        connect(&builder, &graceful, stream, service.clone());
+        connect(&builder, &graceful, Wire::new(nodelay(stream), header_timeout), service.clone());
     }
     drop(bound);
     graceful.shutdown().await;
 }
 
-fn connect<S>(builder: &Builder<TokioExecutor>, graceful: &GracefulShutdown, stream: TcpStream, service: S)
+/// Answers are small and written at once; waiting for more to send would only delay them.
+fn nodelay(stream: TcpStream) -> TcpStream {
+    // Only speed is lost where it does not work.
+    let _ = stream.set_nodelay(true);
+    stream
+}
+
+fn connect<S>(builder: &Builder<TokioExecutor>, graceful: &GracefulShutdown, wire: Wire<TcpStream>, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    // Answers are small and written at once; waiting for more to send would only delay them.
-    let _ = stream.set_nodelay(true);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+    let requests = wire.requests();
+    let answering = service_fn(move |request| {
+        let under_way = requests.begin();
+        let answer = is_proper(&request, &requests).then(|| service.clone().oneshot(request));
+        async move {
+            let _under_way = under_way;
+            match answer {
+                Some(answer) => answer.await,
+                None => Ok(improper()),
+            }
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(wire), answering).into_owned();
     let watched = graceful.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = watched.await {
             tracing::debug!(error, "a connection ended badly");
         }
     });
+}
+
+/// Whether there is no doubt where the body ends. HTTP/2 has frames for that.
+fn is_proper(request: &Request<Incoming>, requests: &Requests) -> bool {
+    request.version() >= Version::HTTP_2 || !requests.is_contradictory()
+}
+
+/// As hyper answers what it cannot read. It also closes the connection after such a head.
+fn improper() -> Response<Full<Bytes>> {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
 }

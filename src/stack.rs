@@ -18,13 +18,14 @@ use tower::{Service, ServiceBuilder};
 use crate::call::{BodyError, Inbound, Merchant, Route};
 use crate::clock::SharedClock;
 use crate::config::{Config, MerchantConfig};
-use crate::dialect::OperationId;
 use crate::entropy::Entropy;
+use crate::flights::Flights;
+use crate::inquiry::Inquirer;
 use crate::layers::breaker::breaker;
 use crate::layers::client::{Client, client};
 use crate::layers::collect::{Collect, collect};
 use crate::layers::dispatch::{Dispatch, dispatch};
-use crate::layers::idempotency::{Flights, Idempotency, idempotency};
+use crate::layers::idempotency::{Idempotency, idempotency};
 use crate::layers::identify::{Identify, identify};
 use crate::layers::next::{Next, Pending, layer};
 use crate::layers::observe::{Observe, observe};
@@ -35,6 +36,8 @@ use crate::layers::retry::{Retry, retry};
 use crate::layers::sign::{Sign, sign};
 use crate::layers::token::token;
 use crate::layers::validate::{Validate, validate};
+use crate::resolver::{Means, Resolver};
+use crate::settling::Settler;
 use crate::signature::HmacKey;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
@@ -73,6 +76,7 @@ struct Parts {
     tokens: Arc<Tokens>,
     breakers: Arc<Breakers>,
     tasks: TaskTracker,
+    resolver: Arc<Resolver>,
 }
 
 impl Gateway {
@@ -86,30 +90,49 @@ impl Gateway {
         let breakers = Arc::new(Breakers::new(&config.breaker));
         let dispatching = Dispatch::new(&config.upstream, Arc::clone(clock));
         let routes = dispatching.routes().to_vec();
-        let inquiry = routes.iter().find(|route| route.operation.id == OperationId::SnapInquiry).cloned();
         let tokens = Arc::new(Tokens::new(&merchants, &Arc::new(token_source(config, surroundings, &breakers))));
         let limits = Arc::new(RateLimits::new(&config.merchants, Arc::clone(metrics)));
         let tasks = TaskTracker::new();
+        let flights = Flights::default();
         let recognising = Idempotency {
             store: Arc::clone(store),
             settings: config.idempotency.clone(),
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
             tasks: tasks.clone(),
-            flights: Flights::default(),
-        };
-        let attaching = References {
-            store: Arc::clone(store),
-            settings: config.reference.clone(),
-            inquiry,
-            clock: Arc::clone(clock),
-            entropy: entropy.clone(),
-            metrics: Arc::clone(metrics),
+            flights: flights.clone(),
         };
         let trying = Client {
             transport: Arc::clone(transport),
             attempt_timeout: config.upstream.attempt_timeout,
             clock: Arc::clone(clock),
+            metrics: Arc::clone(metrics),
+        };
+        // The lower half first, since the gateway's own inquiries enter there.
+        let lower = ServiceBuilder::new()
+            .layer(layer(Arc::new(Retry::new(&config.retry, entropy.clone())), retry))
+            .layer(layer(Arc::clone(&tokens), token))
+            .layer(layer(Arc::new(Sign { clock: Arc::clone(clock), settings: config.upstream.snap.signature }), sign))
+            .layer(layer(Arc::clone(&breakers), breaker))
+            .service(Next::last(Arc::new(trying), client));
+        let inquirer = Arc::new(Inquirer::new(&routes, entropy.clone(), lower.clone()));
+        let settler = Arc::new(Settler { inquirer: Arc::clone(&inquirer), store: Arc::clone(store) });
+        let resolver = Arc::new(Resolver::new(Means {
+            store: Arc::clone(store),
+            flights,
+            settler: Arc::clone(&settler),
+            merchants: merchants.clone(),
+            clock: Arc::clone(clock),
+            metrics: Arc::clone(metrics),
+            patience: config.upstream.deadline,
+        }));
+        let attaching = References {
+            store: Arc::clone(store),
+            settings: config.reference.clone(),
+            inquirer,
+            settler: Arc::clone(&settler),
+            clock: Arc::clone(clock),
+            entropy: entropy.clone(),
             metrics: Arc::clone(metrics),
         };
         let classic_validation_status = config.errors.classic_validation_status;
@@ -123,12 +146,8 @@ impl Gateway {
             .layer(layer(Arc::new(validating(config, surroundings)), validate))
             .layer(layer(Arc::new(recognising), idempotency))
             .layer(layer(Arc::new(attaching), reference))
-            .layer(layer(Arc::new(Retry { settings: config.retry.clone(), entropy: entropy.clone() }), retry))
-            .layer(layer(Arc::clone(&tokens), token))
-            .layer(layer(Arc::new(Sign { clock: Arc::clone(clock), settings: config.upstream.snap.signature }), sign))
-            .layer(layer(Arc::clone(&breakers), breaker))
-            .service(Next::last(Arc::new(trying), client));
-        Ok(Self { top, parts: Arc::new(Parts { routes, limits, tokens, breakers, tasks }) })
+            .service(lower);
+        Ok(Self { top, parts: Arc::new(Parts { routes, limits, tokens, breakers, tasks, resolver }) })
     }
 
     /// The routes of the enabled generations.
@@ -153,6 +172,12 @@ impl Gateway {
     #[must_use]
     pub fn breakers(&self) -> &Breakers {
         &self.parts.breakers
+    }
+
+    /// Settles outcomes in doubt; somebody has to [`run`](Resolver::run) it.
+    #[must_use]
+    pub fn resolver(&self) -> &Arc<Resolver> {
+        &self.parts.resolver
     }
 
     /// Creates and updates whose callers may have left; await them before the process ends.

@@ -18,6 +18,7 @@ pub mod check;
 pub mod completions;
 pub mod dev;
 pub mod healthcheck;
+pub mod outcomes;
 pub mod run;
 pub mod sandbox;
 pub mod schema;
@@ -56,6 +57,8 @@ pub enum Command {
     Verify(signature::VerifyArgs),
     /// Ask a running gateway whether it is ready
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Creates and updates of a running gateway nobody knows the outcome of
+    Outcomes(outcomes::OutcomesArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
 }
@@ -140,6 +143,7 @@ fn perform(command: Command) -> Result<(), Failure> {
             }
         }
         Command::Healthcheck(args) => print(&healthcheck::ask(&args)?),
+        Command::Outcomes(args) => outcomes::run(&args),
         Command::Completions(args) => print_bytes(&completions::script(&args)),
     }
 }

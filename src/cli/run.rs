@@ -23,6 +23,10 @@ pub struct RunArgs {
 /// A bad configuration, addresses that are taken, work that did not finish in time.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = load(&args.file.config)?;
+    #[cfg(feature = "crash-points")]
+    if let Some(place) = variable("AYOVA_CRASH") {
+        crate::crash::arm(&place);
+    }
     log::init(config.log, color());
     block_on(serve(config))
 }

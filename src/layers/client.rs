@@ -13,6 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::call::Signed;
 use crate::clock::SharedClock;
+use crate::crash::{self, Place};
+use crate::dialect::OperationKind;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::outcome::classify;
 use crate::upstream::{Answer, NotSent, Outcome, Transport, TransportError, Unknown};
@@ -39,6 +41,9 @@ pub async fn client(state: Arc<Client>, signed: Signed) -> Outcome {
         return Outcome::NotSent(NotSent::Deadline);
     }
     admission.spend();
+    if operation.kind != OperationKind::Read {
+        crash::pass(Place::Sending);
+    }
     let outcome = match timeout(time, state.transport.send(request)).await {
         Err(_) => Outcome::Unknown(Unknown::Timeout),
         Ok(Err(TransportError::NotSent(error))) => {

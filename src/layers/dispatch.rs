@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::call::{About, Inbound, Reply, Route, Routed, Source, Trace};
 use crate::clock::{SharedClock, compact};
 use crate::config::Upstream;
-use crate::dialect::{Dialect, OperationId};
+use crate::dialect::{Dialect, Operation, OperationId};
 use crate::error::{Error, Failure};
 use crate::layers::next::Next;
 
@@ -81,6 +81,12 @@ impl Dispatch {
         }
         let methods: Vec<&Method> = here.clone().map(|route| &route.method).collect();
         here.find(|route| route.method == *method).ok_or(Error::MethodNotAllowed(allowed(&methods)))
+    }
+
+    /// The operation of a path that has no other, for the service code of a wrong method's refusal.
+    fn only(&self, path: &str) -> Option<&'static Operation> {
+        let mut here = self.routes.iter().filter(|route| route.path == path);
+        here.next().filter(|_| here.next().is_none()).map(|route| route.operation)
     }
 
     fn dialect_of(&self, path: &str) -> Dialect {
@@ -153,7 +159,7 @@ pub async fn dispatch(
     let route = match state.find(request.method(), path) {
         Ok(route) => Arc::clone(route),
         Err(error) => {
-            let about = About { dialect: state.dialect_of(path), ..About::default() };
+            let about = About { dialect: state.dialect_of(path), operation: state.only(path), ..About::default() };
             return Err(Failure { about, ..error.into() });
         }
     };

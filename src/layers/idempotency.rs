@@ -7,20 +7,19 @@
 //! there, and before everything that changes the body, since meaning is what the caller said. Does
 //! not know which store it has.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::call::{About, Call, Checked, Reply, Source, Trace};
 use crate::clock::SharedClock;
 use crate::config::{self, SameTrxId};
+use crate::crash::{self, Place};
 use crate::dialect::{Dialect, OperationId, OperationKind};
 use crate::document::{Document, Meaning};
 use crate::error::{Error, Reason};
+use crate::flights::{Boarding, Flights, Landing, landed};
 use crate::layers::next::Next;
 use crate::store::{Begun, End, Intent, SentIds, Store, StoredAnswer};
 use crate::telemetry::metrics::{Metrics, Recognition};
@@ -145,19 +144,23 @@ impl Idempotency {
             }
             Ok(Begun::InDoubt(sent)) => {
                 resume(&mut call, &mut intent, sent);
+                call.body.in_doubt = true;
                 true
             }
             Ok(Begun::Fresh) => false,
         };
         self.metrics.recognised(operation, Recognition::New);
+        crash::pass(Place::Begun);
         let result = next.run(call).await;
-        let result = settle(result, doubted);
+        crash::pass(Place::Answered);
         self.finish(&intent, result, doubted).await
     }
 
     async fn finish(&self, intent: &Intent, result: Result<Reply>, doubted: bool) -> Result<Reply> {
         let (end, learned) = match &result {
-            Ok(reply) if is_definite(reply.status) => (End::Answered(Arc::new(keep(reply))), reply.learned.clone()),
+            Ok(reply) if is_definite(reply.status) => {
+                (End::Answered(Arc::new(StoredAnswer::from(reply))), reply.learned.clone())
+            }
             Err(Error::OutcomeUnknown) => (End::InDoubt, None),
             // What was in doubt stays so until an answer says otherwise.
             Ok(_) | Err(_) if doubted => (End::InDoubt, None),
@@ -168,6 +171,7 @@ impl Idempotency {
             self.metrics.in_doubt(intent.operation, if in_doubt { 1 } else { -1 });
         }
         let stored = self.store.finish(intent, end, learned, self.clock.now()).await;
+        crash::pass(Place::Stored);
         match (result, stored) {
             (Ok(reply), Ok(())) => Ok(Reply { learned: None, ..reply }),
             (Ok(reply), Err(error)) => {
@@ -216,23 +220,6 @@ fn resume(call: &mut Call<Checked>, intent: &mut Intent, sent: SentIds) {
     intent.sent = sent;
 }
 
-/// A conflict with our own earlier try says only that it arrived, not how it ended.
-fn settle(result: Result<Reply>, doubted: bool) -> Result<Reply> {
-    match result {
-        Ok(reply) if doubted && reply.status.as_u16() == 409 => Err(Error::OutcomeUnknown),
-        other => other,
-    }
-}
-
-fn keep(reply: &Reply) -> StoredAnswer {
-    StoredAnswer {
-        status: reply.status,
-        headers: reply.headers.clone(),
-        body: reply.body.clone(),
-        attached: reply.attached.clone(),
-    }
-}
-
 fn replay(answer: &StoredAnswer) -> Reply {
     Reply {
         status: answer.status,
@@ -244,93 +231,5 @@ fn replay(answer: &StoredAnswer) -> Reply {
         learned: None,
         trace: Trace::default(),
         about: About::default(),
-    }
-}
-
-type Landing = watch::Receiver<Option<Result<Reply>>>;
-
-async fn landed(mut landing: Landing) -> Result<Reply> {
-    let landed = landing.wait_for(Option::is_some).await;
-    // A flight that vanished without a word may have been sent.
-    landed.ok().and_then(|result| result.clone()).unwrap_or(Err(Error::OutcomeUnknown))
-}
-
-/// Creates and updates under way in this process, by every id they are known by.
-#[derive(Debug, Default)]
-pub struct Flights(Arc<Mutex<HashMap<String, Flight>>>);
-
-#[derive(Clone, Debug)]
-struct Flight {
-    operation: OperationId,
-    meaning: Meaning,
-    landing: Landing,
-}
-
-enum Boarding {
-    /// Nobody is on the way: do the work and land.
-    Lead(Seat, Landing),
-    /// Wait for whoever is.
-    Follow(Landing),
-    /// Somebody is on the way with something else.
-    Conflict,
-}
-
-impl Flights {
-    /// How many are under way.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    fn board(&self, intent: &Intent) -> Boarding {
-        let keys = keys(intent);
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = keys.iter().find_map(|key| flights.get(key)) {
-            let same = flight.meaning == intent.meaning && flight.operation == intent.operation;
-            return if same { Boarding::Follow(flight.landing.clone()) } else { Boarding::Conflict };
-        }
-        let (landed, landing) = watch::channel(None);
-        for key in &keys {
-            let flight = Flight { operation: intent.operation, meaning: intent.meaning, landing: landing.clone() };
-            if let Entry::Vacant(place) = flights.entry(key.clone()) {
-                place.insert(flight);
-            }
-        }
-        Boarding::Lead(Seat { flights: Arc::clone(&self.0), keys, landed }, landing)
-    }
-}
-
-fn keys(intent: &Intent) -> Vec<String> {
-    let space = match intent.operation {
-        OperationId::ClassicUpdate => "classic.update",
-        other => other.operation().dialect.name(),
-    };
-    let by_id = format!("{}\n{space}\n{}", intent.merchant, intent.id);
-    let by_transaction =
-        intent.transaction.as_ref().map(|id| format!("{}\n{space}\ntransaction\n{id}", intent.merchant));
-    [Some(by_id), by_transaction].into_iter().flatten().collect()
-}
-
-/// The duty to end a flight; ends it when dropped, so that a panic leaves nobody waiting.
-#[derive(Debug)]
-struct Seat {
-    flights: Arc<Mutex<HashMap<String, Flight>>>,
-    keys: Vec<String>,
-    landed: watch::Sender<Option<Result<Reply>>>,
-}
-
-impl Seat {
-    fn land(self, result: Result<Reply>) {
-        // Before the ids are free again, so that whoever boards next finds the stored end.
-        self.landed.send_replace(Some(result));
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        self.keys.iter().for_each(|key| {
-            flights.remove(key);
-        });
     }
 }

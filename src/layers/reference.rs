@@ -8,26 +8,25 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, USER_AGENT};
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use serde_json::json;
 
-use crate::call::{About, Call, Checked, Outgoing, Reply, Route, Source, Trace};
+use crate::call::{About, Call, Checked, Outgoing, Reply, Source, Trace};
 use crate::clock::SharedClock;
 use crate::config::{self, OnMiss};
-use crate::dialect::{HeaderSource, Need, Operation, OperationId, OperationKind};
-use crate::document::{Document, Member};
+use crate::dialect::{OperationId, OperationKind};
 use crate::entropy::Entropy;
 use crate::error::Error;
+use crate::inquiry::{Errand, Inquirer};
 use crate::layers::next::Next;
+use crate::outgoing;
 use crate::reference::plan::{Asked, plan};
-use crate::reference::{Account, Handle, Lesson, Plan, Refusal, learn_create, learn_read};
+use crate::reference::settle::Subject;
+use crate::reference::{Account, Lesson, Plan, Refusal, learn_create, learn_read, learn_update};
+use crate::settling::{Doubtful, Finding, Settler};
 use crate::store::Store;
 use crate::telemetry::metrics::{Metrics, ReferenceSource};
 use crate::upstream::Answer;
-use crate::upstream::outcome::HOP_BY_HOP;
 
 /// What attaching needs.
 #[derive(Debug)]
@@ -36,8 +35,10 @@ pub struct References {
     pub store: Arc<dyn Store>,
     /// What happens on a miss and on a contradiction.
     pub settings: config::Reference,
-    /// Where an inquiry of our own goes; absent where SNAP is disabled.
-    pub inquiry: Option<Arc<Route>>,
+    /// Asks upstream where a record is missing.
+    pub inquirer: Arc<Inquirer>,
+    /// Finds out what became of a try that was answered with a conflict.
+    pub settler: Arc<Settler>,
     /// For the age of records.
     pub clock: SharedClock,
     /// For new ids.
@@ -53,7 +54,7 @@ pub async fn reference(state: Arc<References>, call: Call<Checked>, next: Below)
     let operation = call.operation();
     let account = match operation.kind {
         OperationKind::Create => None,
-        OperationKind::Update | OperationKind::Read => state.account(&call, &next).await?,
+        OperationKind::Update | OperationKind::Read => state.account(&call).await?,
     };
     let asked = Asked { operation, checked: &call.body };
     let plan = plan(asked, account.as_deref(), state.settings.on_mismatch, &mut || state.entropy.id());
@@ -69,6 +70,16 @@ pub async fn reference(state: Arc<References>, call: Call<Checked>, next: Below)
         Some(other) => (send(&call, &checked, &other, &next).await?, other),
         None => (answer, plan),
     };
+    if answer.is_conflict() && (checked.in_doubt || answer.repeated) {
+        let doubtful = Doubtful {
+            operation,
+            checked: &checked,
+            account: account.as_deref(),
+            sent_id: sent_id(&checked, &plan).unwrap_or_default(),
+            sent_at,
+        };
+        return state.settle(&call, &doubtful).await;
+    }
     let learned =
         state.learn(&Exchange { call: &call, checked: &checked, plan: &plan, answer: &answer, sent_at }, account);
     Ok(reply(&call, &checked, &plan, answer, learned))
@@ -76,7 +87,7 @@ pub async fn reference(state: Arc<References>, call: Call<Checked>, next: Below)
 
 impl References {
     /// The record of the account a request is about; asked of upstream where the settings say so.
-    async fn account(&self, call: &Call<Checked>, next: &Below) -> Result<Option<Arc<Account>>, Error> {
+    async fn account(&self, call: &Call<Checked>) -> Result<Option<Arc<Account>>, Error> {
         let operation = call.operation();
         let asked = Asked { operation, checked: &call.body };
         let query = asked.account();
@@ -99,7 +110,7 @@ impl References {
             return Ok(None);
         }
         let found = match self.settings.on_miss {
-            OnMiss::Inquiry => self.inquire(call, asked, next).await,
+            OnMiss::Inquiry => self.inquire(call, asked).await,
             OnMiss::Reject => Err(Error::ReferenceUnknown(vec![])),
         };
         count(if found.is_ok() { ReferenceSource::Inquiry } else { ReferenceSource::Missing });
@@ -107,54 +118,50 @@ impl References {
     }
 
     /// Asks upstream once for an account the gateway never saw (contract section 5 rule 6).
-    async fn inquire(&self, call: &Call<Checked>, asked: Asked<'_>, next: &Below) -> Result<Arc<Account>, Error> {
-        let (Some(route), Some(number), Some(customer)) =
-            (&self.inquiry, asked.padded_number(), asked.text("customerNo"))
-        else {
+    async fn inquire(&self, call: &Call<Checked>, asked: Asked<'_>) -> Result<Arc<Account>, Error> {
+        let (Some(number), Some(customer)) = (asked.padded_number(), asked.text("customerNo")) else {
             return Err(Error::ReferenceUnknown(cannot_inquire(asked)));
         };
-        let transaction = asked.text("trxId").map_or_else(|| self.entropy.id(), ToOwned::to_owned);
-        let body = json!({
-            "partnerServiceId": number.partner_service_id(),
-            "customerNo": customer,
-            "virtualAccountNo": number.to_string(),
-            "trxId": transaction,
-        });
-        let body = Bytes::from(body.to_string());
-        let request = Document::parse(body.clone()).map_err(|_| Error::Internal)?;
-        let id = self.entropy.id();
-        let headers = outgoing_headers(call, route.operation, Some(&id));
-        let outgoing = Outgoing { method: route.method.clone(), path_and_query: path(&route.path)?, headers, body };
-        let inquiry = Call {
-            route: Arc::clone(route),
-            merchant: Arc::clone(&call.merchant),
-            deadline: call.deadline,
-            headers: HeaderMap::new(),
-            query: String::new(),
-            admission: Arc::clone(&call.admission),
-            body: outgoing,
+        let subject = Subject {
+            partner_service_id: number.partner_service_id().to_owned(),
+            customer_no: customer.to_owned(),
+            number: number.to_string(),
+            trx_id: asked.text("trxId").map_or_else(|| self.entropy.id(), ToOwned::to_owned),
         };
         let sent_at = self.clock.now();
         // The update itself has not left, so nothing is in doubt.
-        let answer = next.run(inquiry).await.map_err(|error| match error {
+        let found = self.inquirer.snap(errand(call), &subject).await.map_err(|error| match error {
             Error::UpstreamTimeout | Error::OutcomeUnknown => Error::UpstreamUnavailable,
             other => other,
         })?;
         let unknown = || Error::ReferenceUnknown(vec![]);
-        match answer.status.as_u16() {
+        match found.answer.status.as_u16() {
             200..=299 => {}
-            400..=499 if !matches!(answer.status.as_u16(), 401 | 429) => return Err(unknown()),
-            _ => return Err(Error::UpstreamUnavailable),
+            401 | 429 | 500..=599 => return Err(Error::UpstreamUnavailable),
+            _ => return Err(unknown()),
         }
-        let document = answer.document.as_ref().ok_or_else(unknown)?;
-        let merchant = &call.merchant.name;
-        let lesson =
-            Lesson { merchant, request: Some(&request), answer: document, sent_id: &id, transaction: "", sent_at };
-        let account = Arc::new(learn_read(route.operation.dialect, &lesson).ok_or_else(unknown)?);
+        let document = found.answer.document.as_ref().ok_or_else(unknown)?;
+        let lesson = Lesson {
+            merchant: &call.merchant.name,
+            request: found.request.as_ref(),
+            answer: document,
+            sent_id: &found.id,
+            transaction: "",
+            sent_at,
+        };
+        let account = Arc::new(learn_read(asked.operation.dialect, &lesson).ok_or_else(unknown)?);
         if let Err(error) = self.store.remember(Arc::clone(&account)).await {
             tracing::warn!(error = %error, "what an inquiry taught could not be stored");
         }
         Ok(account)
+    }
+
+    /// A conflict with a try of our own says that it arrived; an inquiry says how it ended.
+    async fn settle(&self, call: &Call<()>, doubtful: &Doubtful<'_>) -> Result<Reply, Error> {
+        match self.settler.settle(errand(call), doubtful).await {
+            Finding::Happened(reply) => Ok(*reply),
+            Finding::NotSeen | Finding::NobodyToAsk | Finding::NoAnswer => Err(Error::OutcomeUnknown),
+        }
     }
 
     /// What a successful answer teaches; nothing where it teaches nothing new.
@@ -172,7 +179,7 @@ impl References {
         };
         let learned = match (operation.kind, known) {
             (OperationKind::Create, _) => learn_create(operation.dialect, &lesson),
-            (OperationKind::Update, Some(known)) => changed(&known, plan, &lesson),
+            (OperationKind::Update, Some(known)) => learn_update(&known, sent_reference(plan), lesson.request),
             (OperationKind::Read, Some(_)) => None,
             (OperationKind::Update | OperationKind::Read, None) => learn_read(operation.dialect, &lesson),
         };
@@ -184,6 +191,14 @@ impl References {
         }
         learned.map(Arc::new)
     }
+}
+
+fn errand<B>(call: &Call<B>) -> Errand {
+    Errand { merchant: Arc::clone(&call.merchant), deadline: call.deadline, admission: Arc::clone(&call.admission) }
+}
+
+fn sent_reference(plan: &Plan) -> Option<&str> {
+    plan.members.iter().find(|member| member.name == "originalReferenceNo").map(|member| member.value.as_str())
 }
 
 struct Exchange<'a> {
@@ -207,21 +222,6 @@ fn cannot_inquire(asked: Asked<'_>) -> Vec<crate::dialect::Fault> {
     faults
 }
 
-/// The record after an update: its new amount, and the caller's reference where that was the right one.
-fn changed(known: &Account, plan: &Plan, lesson: &Lesson<'_>) -> Option<Account> {
-    let amount = lesson.request.and_then(|request| {
-        let value = request.root().at(&["totalAmount", "value"])?;
-        crate::dialect::amount::Amount::parse(value.as_str()?)
-    });
-    let mut account = known.clone();
-    account.amount = amount.or(account.amount);
-    let sent = plan.members.iter().find(|member| member.name == "originalReferenceNo");
-    if let (Handle::Snap { reference_no, .. }, Some(sent)) = (&mut account.handle, sent) {
-        reference_no.clone_from(&sent.value);
-    }
-    (account != *known).then_some(account)
-}
-
 /// The plan with the caller's reference, where upstream does not know ours and the caller had sent
 /// another (`recorded_first`).
 fn second_chance(plan: &Plan, answer: &Answer) -> Option<Plan> {
@@ -238,12 +238,12 @@ fn second_chance(plan: &Plan, answer: &Answer) -> Option<Plan> {
 
 async fn send(call: &Call<()>, checked: &Checked, plan: &Plan, next: &Below) -> Result<Answer, Error> {
     let operation = call.operation();
-    let query = outgoing_query(operation, checked, &plan.members);
+    let query = outgoing::query(operation, checked, &plan.members);
     let body = checked.document.as_ref().map_or_else(Bytes::new, |document| document.splice(&plan.members));
     let outgoing = Outgoing {
         method: call.route.method.clone(),
-        path_and_query: path(&format!("{}{query}", call.route.path))?,
-        headers: outgoing_headers(call, operation, sent_id(checked, plan)),
+        path_and_query: outgoing::path(&format!("{}{query}", call.route.path))?,
+        headers: outgoing::headers(operation, &call.merchant, &call.headers, sent_id(checked, plan)),
         body,
     };
     let attempt = Call {
@@ -261,84 +261,6 @@ async fn send(call: &Call<()>, checked: &Checked, plan: &Plan, next: &Below) -> 
 fn sent_id<'a>(checked: &'a Checked, plan: &'a Plan) -> Option<&'a str> {
     plan.flow.as_deref().or(checked.ids.header.as_deref())
 }
-
-fn path(text: &str) -> Result<PathAndQuery, Error> {
-    PathAndQuery::try_from(text).map_err(|_| Error::Internal)
-}
-
-/// The query with its members set and what is only for looking up left out; SNAP has none.
-fn outgoing_query(operation: &Operation, checked: &Checked, members: &[Member]) -> String {
-    if operation.query.is_empty() {
-        return String::new();
-    }
-    let lookup = |name: &str| operation.query.iter().any(|field| field.name == name && field.need == Need::Lookup);
-    let set = |name: &str| members.iter().any(|member| member.name == name);
-    let mut out = form_urlencoded::Serializer::new(String::from("?"));
-    for (name, value) in checked.query.iter().filter(|(name, _)| !lookup(name) && !set(name)) {
-        out.append_pair(name, value);
-    }
-    for member in members {
-        out.append_pair(member.name, &member.value);
-    }
-    out.finish()
-}
-
-/// The table's headers, then whatever else the caller sent end to end.
-fn outgoing_headers<B>(call: &Call<B>, operation: &Operation, id: Option<&str>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
-    let given = |name: &str| call.headers.get(name).cloned();
-    for header in operation.headers {
-        let value = match header.source {
-            HeaderSource::Constant(value) => Some(HeaderValue::from_static(value)),
-            HeaderSource::Attempt => None,
-            HeaderSource::Caller => id.and_then(|id| HeaderValue::try_from(id).ok()),
-            HeaderSource::Merchant if header.name == operation.dialect.merchant_header() => {
-                Some(call.merchant.code_header.clone())
-            }
-            HeaderSource::Merchant => Some(given(header.name).unwrap_or_else(|| call.merchant.channel_header.clone())),
-        };
-        if let (Some(value), Ok(name)) = (value, HeaderName::try_from(header.name)) {
-            headers.insert(name, value);
-        }
-    }
-    let named = connection_headers(&call.headers);
-    for (name, value) in &call.headers {
-        let ours = operation.header(name.as_str()).is_some();
-        let withheld = WITHHELD.contains(&name.as_str()) || HOP_BY_HOP.contains(&name.as_str());
-        if !ours && !withheld && !named.contains(&name.as_str()) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("ayova/", env!("CARGO_PKG_VERSION"))));
-    headers
-}
-
-/// Headers that `Connection` declares to be of this connection only (RFC 9110 section 7.6.1).
-fn connection_headers(headers: &HeaderMap) -> Vec<&str> {
-    let lists = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(str::trim).collect()
-}
-
-/// Headers that are between app and gateway: credentials, cookies, and what is made anew.
-const WITHHELD: [&str; 17] = [
-    "accept",
-    "accept-encoding",
-    "authorization",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "idempotency-key",
-    "x-api-key",
-    "x-client-key",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-request-id",
-    "x-signature",
-    "x-timestamp",
-];
 
 fn reply(call: &Call<()>, checked: &Checked, plan: &Plan, answer: Answer, learned: Option<Arc<Account>>) -> Reply {
     let operation = call.operation();

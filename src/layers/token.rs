@@ -17,7 +17,14 @@ pub async fn token(tokens: Arc<Tokens>, attempt: Attempt, next: Next<Authorized,
     let outcome = next.run(Authorized { attempt: attempt.clone(), token: Arc::clone(&token) }).await;
     match &outcome {
         Outcome::Answered(answer) if answer.blames_token(dialect) => {}
-        Outcome::Answered(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => return outcome,
+        Outcome::Answered(answer) => {
+            if answer.refuses_credentials() {
+                let merchant = &*attempt.merchant.name;
+                tracing::error!(merchant, "upstream refuses the merchant's credentials or signature");
+            }
+            return outcome;
+        }
+        Outcome::NotSent(_) | Outcome::Unknown(_) => return outcome,
     }
     tokens.refuse(&attempt.merchant, dialect, &token);
     match get(&tokens, &attempt).await {

@@ -56,7 +56,11 @@ impl Validate {
         let given = Given { headers: &call.headers, query: &query, body: document.as_ref() };
         let mut faults = check(operation, given, Form::Caller, self.clock.now());
         let ids = self.ids(operation, &call.headers, document.as_ref(), &mut faults);
-        if faults.is_empty() { Ok(Checked { document, query, ids }) } else { Err(Error::InvalidRequest(faults)) }
+        if faults.is_empty() {
+            Ok(Checked { document, query, ids, in_doubt: false })
+        } else {
+            Err(Error::InvalidRequest(faults))
+        }
     }
 
     /// The ids a request goes by; faults where it has none and may not have one made.
@@ -138,7 +142,8 @@ fn transaction(operation: &Operation, body: Option<&Document>) -> Option<String>
 }
 
 /// The first 32 hexadecimal digits of the key's SHA-256 (contract section 1).
-fn id_from_key(key: &str) -> String {
+#[must_use]
+pub fn id_from_key(key: &str) -> String {
     let hash = digest::digest(&digest::SHA256, key.as_bytes());
     hex::encode(hash.as_ref().get(..16).unwrap_or_default())
 }

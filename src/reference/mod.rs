@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub mod plan;
+pub mod settle;
 
 pub use plan::{Plan, Refusal};
 
@@ -149,6 +150,19 @@ pub fn learn_read(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
         Dialect::Classic => classic_account(lesson),
     }
     .filter(|account| account.value(Attach::Reference).is_some() || dialect == Dialect::Classic)
+}
+
+/// The record after an update: its new amount, and the reference it was sent under where that was the
+/// right one after all. Nothing where nothing changed.
+#[must_use]
+pub fn learn_update(known: &Account, sent_reference: Option<&str>, request: Option<&Document>) -> Option<Account> {
+    let value = request.and_then(|request| request.root().at(&["totalAmount", "value"])?.as_str());
+    let mut account = known.clone();
+    account.amount = value.and_then(Amount::parse).or(account.amount);
+    if let (Handle::Snap { reference_no, .. }, Some(sent)) = (&mut account.handle, sent_reference) {
+        sent.clone_into(reference_no);
+    }
+    (account != *known).then_some(account)
 }
 
 fn snap_account(lesson: &Lesson<'_>, otherwise: impl FnOnce() -> String) -> Option<Account> {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub(super) struct Answer {
     /// Its status.
     pub(super) status: StatusCode,
-    /// Beside `Content-Type`, which is JSON wherever there is a body.
+    /// Beside `Content-Type`, which is JSON where none is given here.
     pub(super) headers: Vec<(HeaderName, String)>,
     /// Its bytes.
     pub(super) body: Bytes,

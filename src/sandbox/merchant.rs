@@ -58,7 +58,8 @@ impl Merchant {
             MerchantKey::PublicPem(pem) => PublicKey::from_pem(pem),
             MerchantKey::PrivatePem(pem) => PublicKey::from_private_pem(pem.expose()),
         };
-        let sample = matches!(&config.key, MerchantKey::PrivatePem(pem) if pem.expose() == SAMPLE_KEY_PEM);
+        let sample =
+            matches!(&config.key, MerchantKey::PrivatePem(pem) if pem.expose().trim_end() == SAMPLE_KEY_PEM.trim_end());
         Ok(Self {
             index,
             name: Arc::clone(&config.name),

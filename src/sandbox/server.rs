@@ -20,6 +20,8 @@ use super::Sandbox;
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// Longest time a request head may take.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
+/// Longest request head, which the request list keeps.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after a failed accept, which is mostly a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -38,7 +40,7 @@ pub async fn serve(listener: TcpListener, sandbox: Sandbox, shutdown: impl Futur
 
 async fn accept(listener: &TcpListener, sandbox: &Sandbox, graceful: &GracefulShutdown) -> Infallible {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX).max_buf_size(HEAD_BYTES_MAX);
     builder.http2().timer(TokioTimer::new());
     loop {
         let Ok((stream, _)) = listener.accept().await else {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -168,11 +169,11 @@ fn act(shared: &Shared, target: Target, received: Received) -> (End, Option<Dura
     {
         state.tokens.expire(token);
     }
-    let mut done = || calls::answer(shared, state, target, (&received, &mut checks));
+    let mut done = || calls::answer(shared, state, target, &received, &mut checks);
     let (end, delay) = match &fault {
         None => (End::Answered(done()), None),
         Some(Fault::Latency(delay)) => (End::Answered(done()), Some(*delay)),
-        Some(Fault::Status(status, body)) => (End::Answered(Answer::bytes(*status, body.clone())), None),
+        Some(Fault::Status(status, body)) => (End::Answered(verbatim(*status, body)), None),
         Some(Fault::ResetBefore) => (End::Reset, None),
         Some(Fault::Hang) => (End::Hanging, None),
         Some(Fault::ResetAfterCommit) => {
@@ -200,6 +201,13 @@ fn act(shared: &Shared, target: Target, received: Received) -> (End, Option<Dura
     let (operation, fault) = (Some(target.name()), fault.as_ref().map(Fault::name));
     state.journal.add(Entry { at, received, operation, fault, checks, end: shown });
     (end, delay)
+}
+
+/// An answer as a fault words it: a proxy's page is no JSON and does not say so.
+fn verbatim(status: StatusCode, body: &str) -> Answer {
+    let answer = Answer::bytes(status, body.to_owned());
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok();
+    if is_json { answer } else { answer.with(CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()) }
 }
 
 /// The first half of a body.

@@ -26,6 +26,9 @@ const ENTRY_OVERHEAD: usize = 512;
 /// Accounts that may share own digits before looking them up by these is given up.
 const NAMESAKES_MAX: usize = 8;
 
+/// Prefixes that are kept at most.
+const PREFIXES_MAX: u64 = 4_096;
+
 /// Memory for intents and accounts.
 pub struct MemoryStore {
     by_id: Cache<String, Arc<Entry>>,
@@ -36,6 +39,8 @@ pub struct MemoryStore {
     by_own_digits: Cache<String, Arc<[String]>>,
     /// Whole numbers by `virtualAccountId`.
     by_account_id: Cache<String, Arc<str>>,
+    /// Padded prefixes by merchant and bank; as many as there are merchants and banks.
+    prefixes: Cache<String, Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -141,6 +146,7 @@ impl MemoryStore {
                 .max_capacity(index)
                 .weigher(|key: &String, number: &Arc<str>| weight(key.len() + number.len()))
                 .build(),
+            prefixes: Cache::new(PREFIXES_MAX),
         }
     }
 
@@ -221,9 +227,16 @@ impl MemoryStore {
         if !account.own_digits.is_empty() {
             self.index_own_digits(&account, dialect);
         }
-        if let Handle::Classic { account_id, .. } = &account.handle {
-            let key = account_key(&account.merchant, dialect, account_id);
-            self.by_account_id.insert(key, account.digits().into());
+        match &account.handle {
+            Handle::Classic { account_id, .. } => {
+                let key = account_key(&account.merchant, dialect, account_id);
+                self.by_account_id.insert(key, account.digits().into());
+            }
+            Handle::Snap { partner_service_id, .. } => {
+                if let Some(bank) = &account.bank_code {
+                    self.prefixes.insert(prefix_key(&account.merchant, bank), partner_service_id.as_str().into());
+                }
+            }
         }
     }
 
@@ -305,6 +318,11 @@ impl Store for MemoryStore {
         ready(Ok(self.find(merchant, dialect, query))).boxed()
     }
 
+    fn prefix<'a>(&'a self, merchant: &'a str, bank: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        let prefix = self.prefixes.get(&prefix_key(merchant, bank));
+        ready(Ok(prefix.map(|prefix| prefix.as_ref().to_owned()))).boxed()
+    }
+
     fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>> {
         let found = self
             .accounts
@@ -370,6 +388,10 @@ pub(super) fn id_key(intent: &Intent) -> String {
 fn transaction_key(intent: &Intent) -> Option<String> {
     let transaction = intent.transaction.as_ref()?;
     Some(format!("{}\n{}\n{transaction}", intent.merchant, intent.operation))
+}
+
+fn prefix_key(merchant: &str, bank: &str) -> String {
+    format!("{merchant}\n{bank}")
 }
 
 pub(super) fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {

@@ -15,6 +15,7 @@ use futures_util::future::{BoxFuture, ready};
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
+use crate::call::Reply;
 use crate::dialect::{Dialect, OperationId};
 use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery};
@@ -80,6 +81,17 @@ pub struct StoredAnswer {
     pub body: Bytes,
     /// Members and headers that were attached or replaced.
     pub attached: Vec<&'static str>,
+}
+
+impl From<&Reply> for StoredAnswer {
+    fn from(reply: &Reply) -> Self {
+        Self {
+            status: reply.status,
+            headers: reply.headers.clone(),
+            body: reply.body.clone(),
+            attached: reply.attached.clone(),
+        }
+    }
 }
 
 /// How an intent ended.
@@ -164,6 +176,9 @@ pub trait Store: Send + Sync + fmt::Debug {
         dialect: Dialect,
         query: &'a AccountQuery,
     ) -> BoxFuture<'a, Result<Option<Arc<Account>>, StoreError>>;
+
+    /// The padded prefix of a merchant's SNAP numbers at a bank, learnt from any earlier account.
+    fn prefix<'a>(&'a self, merchant: &'a str, bank: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
 
     /// Every account with that number (any form) of any merchant, for operators.
     fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>>;

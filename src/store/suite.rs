@@ -132,6 +132,7 @@ every_backend! {
     merchants_never_meet,
     the_newest_create_wins_whatever_the_order,
     own_digits_find_an_account_only_where_one_fits,
+    prefixes_are_learnt_by_merchant_and_bank,
     classic_ids_find_the_current_life_only,
     what_has_no_answer_never_expires,
     an_answer_is_not_unsaid,
@@ -291,6 +292,13 @@ async fn own_digits_find_an_account_only_where_one_fits(subject: &mut impl Subje
     assert_eq!(reference(subject, "sample", "12345678901").await, None);
     assert_eq!(reference(subject, "sample", "1392512345678901").await.as_deref(), Some("R2"));
     assert_eq!(subject.next().accounts("12345678901").await.unwrap().len(), 2);
+}
+
+async fn prefixes_are_learnt_by_merchant_and_bank(subject: &mut impl Subject) {
+    subject.next().remember(account("   1462912345678901", "R1", at(1))).await.unwrap();
+    assert_eq!(subject.next().prefix("sample", "014").await.unwrap().as_deref(), Some("   14629"));
+    assert_eq!(subject.next().prefix("sample", "002").await.unwrap(), None);
+    assert_eq!(subject.next().prefix("other", "014").await.unwrap(), None);
 }
 
 async fn classic_ids_find_the_current_life_only(subject: &mut impl Subject) {

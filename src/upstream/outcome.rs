@@ -78,6 +78,8 @@ pub struct Answer {
     pub body: Bytes,
     /// The body where it is a JSON object.
     pub document: Option<Document>,
+    /// Whether an earlier try of the same request may have arrived before; set by `retry`.
+    pub repeated: bool,
 }
 
 impl Answer {
@@ -88,7 +90,7 @@ impl Answer {
             headers.remove(*name);
         });
         let document = Document::parse(body.clone()).ok().filter(|document| document.root().kind() == Kind::Object);
-        Self { status, headers, body, document }
+        Self { status, headers, body, document, repeated: false }
     }
 
     /// SNAP's response code, whether written as a text or a number.
@@ -111,10 +113,23 @@ impl Answer {
             }
     }
 
+    /// Whether credentials or signature are to blame, which no new token mends (`errors.md` section 4).
+    #[must_use]
+    pub fn refuses_credentials(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+            && self.code().is_some_and(|code| code.category() == Category::AuthFatal)
+    }
+
     /// Whether upstream does not know the reference (`snap.md` section 5: 404 case 01).
     #[must_use]
     pub fn knows_no_reference(&self) -> bool {
         self.status == StatusCode::NOT_FOUND && self.code().is_some_and(|code| code.case == 1)
+    }
+
+    /// Whether upstream knows the ids already: after a repetition of ours that means "arrived".
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT
     }
 
     /// Whether something before Ayoconnect answered: a 502, 503 or 504 without an envelope.

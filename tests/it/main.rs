@@ -4,4 +4,12 @@
 //! that functions around the tests may unwrap and index as the tests do.
 
 #[cfg(test)]
+mod binary;
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod embed;
+#[cfg(test)]
+mod sandbox;
+#[cfg(test)]
 mod tidy;

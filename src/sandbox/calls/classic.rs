@@ -41,10 +41,17 @@ pub(super) fn answer(shared: &Shared, state: &mut State, call: &Call<'_>, checks
         transaction_id: &transaction_id,
     };
     let given = Received { query: &query, document: document.as_ref() };
-    match attempt(shared, state, (call, given), checks) {
+    match attempt(shared, state, call, given, checks) {
         Ok(done) => success(&done, &echo),
         Err(refusal) => refusal.answer(shared.config.classic.validation_status, &echo),
     }
+}
+
+/// Who asks, and how; the same for every operation.
+struct Request<'c> {
+    call: &'c Call<'c>,
+    merchant: &'c Merchant,
+    switches: &'c ClassicSwitches,
 }
 
 /// What came beside the headers.
@@ -78,7 +85,8 @@ fn success(done: &Done, echo: &ClassicEcho<'_>) -> Answer {
 fn attempt(
     shared: &Shared,
     state: &mut State,
-    (call, given): (&Call<'_>, Received<'_>),
+    call: &Call<'_>,
+    given: Received<'_>,
     checks: &mut Checks,
 ) -> Result<Done, ClassicRefusal> {
     let token = bearer(call.header("Authorization")).unwrap_or_default();
@@ -98,12 +106,11 @@ fn attempt(
     let own = call.header("A-Merchant-Code") == &*merchant.code;
     let foreign = || ClassicRefusal::one("0505", "A-Merchant-Code is invalid");
     checks.note("merchant", if own { Ok(()) } else { Err(foreign()) })?;
+    let request = Request { call, merchant, switches };
     let done = match (call.operation.kind, body) {
-        (OperationKind::Create, Some(body)) => create(state, (call, body), merchant, switches),
-        (OperationKind::Update, Some(body)) => update(state, (call, body), merchant, switches),
-        (OperationKind::Read | OperationKind::Create | OperationKind::Update, _) => {
-            get(state, (call, given.query), merchant, switches)
-        }
+        (OperationKind::Create, Some(body)) => create(state, &request, body),
+        (OperationKind::Update, Some(body)) => update(state, &request, body),
+        (OperationKind::Read | OperationKind::Create | OperationKind::Update, _) => get(state, &request, given.query),
     };
     checks.note("account", done)
 }
@@ -140,19 +147,15 @@ fn tighter_number(switches: &ClassicSwitches, call: &Call<'_>, body: &Document) 
         .then(|| Fault::of_member(&[NUMBER], Rule::Length, "has a length the bank does not take"))
 }
 
-fn create(
-    state: &mut State,
-    (call, body): (&Call<'_>, &Document),
-    merchant: &Merchant,
-    switches: &ClassicSwitches,
-) -> Result<Done, ClassicRefusal> {
+fn create(state: &mut State, request: &Request<'_>, body: &Document) -> Result<Done, ClassicRefusal> {
+    let Request { call, merchant, switches } = *request;
     let correlation_id = call.header("A-Correlation-ID").to_owned();
     if state.registry.has_flow(merchant.index, &correlation_id) {
         return Err(ClassicRefusal::one("0325", "The 'A-Correlation-ID' header is already used"));
     }
     let bank = bank(text(body, &["bankCode"])).ok_or_else(|| ClassicRefusal::one("0016", "bankCode is invalid"))?;
     let (price, requested) = price(body, switches)?;
-    let number = number(state, (bank, merchant), text(body, &[NUMBER]))?;
+    let number = number(state, bank, merchant, text(body, &[NUMBER]))?;
     state.registry.admits(&number, call.now).map_err(|unavailable| match unavailable {
         Unavailable::Occupied => ClassicRefusal::one("0505", "virtualAccountNumber is in use"),
         Unavailable::Full => full(),
@@ -194,7 +197,7 @@ fn price(body: &Document, switches: &ClassicSwitches) -> Result<(Price, Amount),
     Ok((Price::Closed(total), total))
 }
 
-fn number(state: &mut State, (bank, merchant): (&Bank, &Merchant), given: &str) -> Result<String, ClassicRefusal> {
+fn number(state: &mut State, bank: &Bank, merchant: &Merchant, given: &str) -> Result<String, ClassicRefusal> {
     if state.registry.is_full() {
         return Err(full());
     }
@@ -203,7 +206,7 @@ fn number(state: &mut State, (bank, merchant): (&Bank, &Merchant), given: &str) 
         return Ok(compose(given));
     }
     let State { random, registry, .. } = state;
-    let own = generate(random, registry, (bank, Dialect::Classic), |own| Some(compose(own))).ok_or_else(full)?;
+    let own = generate(random, registry, bank, Dialect::Classic, |own| Some(compose(own))).ok_or_else(full)?;
     Ok(compose(&own))
 }
 
@@ -229,18 +232,14 @@ fn first_state(switches: &ClassicSwitches, bank: &Bank) -> ClassicState {
     name.and_then(|name| switches.initial_state.get(&name)).copied().unwrap_or(ClassicState::Unused)
 }
 
-fn update(
-    state: &mut State,
-    (call, body): (&Call<'_>, &Document),
-    merchant: &Merchant,
-    switches: &ClassicSwitches,
-) -> Result<Done, ClassicRefusal> {
+fn update(state: &mut State, request: &Request<'_>, body: &Document) -> Result<Done, ClassicRefusal> {
+    let Request { call, switches, .. } = *request;
     let named = Named {
         id: text(body, &[ACCOUNT]),
         customer_id: text(body, &[CUSTOMER]),
         bank_code: Some(text(body, &["bankCode"])).filter(|code| !code.is_empty()),
     };
-    let account = find(&mut state.registry, (call, named), merchant, switches)?;
+    let account = find(&mut state.registry, request, &named)?;
     let total = text(body, &["totalAmount", "value"]);
     let kind = text(body, &["virtualAccountType"]);
     let change = Change {
@@ -280,18 +279,14 @@ fn refused(refusal: UpdateRefusal) -> ClassicRefusal {
     ClassicRefusal::one("0505", details)
 }
 
-fn get(
-    state: &mut State,
-    (call, query): (&Call<'_>, &[(String, String)]),
-    merchant: &Merchant,
-    switches: &ClassicSwitches,
-) -> Result<Done, ClassicRefusal> {
+fn get(state: &mut State, request: &Request<'_>, query: &[(String, String)]) -> Result<Done, ClassicRefusal> {
+    let call = request.call;
     let named = Named {
         id: parameter(query, ACCOUNT),
         customer_id: parameter(query, CUSTOMER),
         bank_code: Some(parameter(query, "bankCode")),
     };
-    let account = find(&mut state.registry, (call, named), merchant, switches)?;
+    let account = find(&mut state.registry, request, &named)?;
     let data = account.data(ClassicView::Get, call.now);
     Ok(Done { http: call.operation.success, code: call.operation.success, message: "ok", data })
 }
@@ -305,13 +300,12 @@ struct Named<'a> {
 
 fn find<'r>(
     registry: &'r mut Registry,
-    (call, named): (&Call<'_>, Named<'_>),
-    merchant: &Merchant,
-    switches: &ClassicSwitches,
+    request: &Request<'_>,
+    named: &Named<'_>,
 ) -> Result<&'r mut ClassicAccount, ClassicRefusal> {
     let account = match registry.by_id_mut(named.id) {
         Some(Account::Classic(account))
-            if account.merchant == merchant.index
+            if account.merchant == request.merchant.index
                 && account.customer_id == named.customer_id
                 && named.bank_code.is_none_or(|code| code == account.bank.code) =>
         {
@@ -324,7 +318,7 @@ fn find<'r>(
             ));
         }
     };
-    if switches.strict_flow && call.header("A-Correlation-ID") != account.correlation_id {
+    if request.switches.strict_flow && request.call.header("A-Correlation-ID") != account.correlation_id {
         return Err(ClassicRefusal::one("0505", "A-Correlation-ID is not the flow's"));
     }
     Ok(account)

@@ -47,7 +47,8 @@ pub(super) fn answer(
     shared: &Shared,
     state: &mut State,
     target: Target,
-    (received, checks): (&Received, &mut Checks),
+    received: &Received,
+    checks: &mut Checks,
 ) -> Answer {
     let real = shared.clock.now();
     let now = state.control_time(real);
@@ -85,7 +86,8 @@ fn random_text(random: &mut StdRng, alphabet: &[u8], length: usize) -> String {
 fn generate(
     random: &mut StdRng,
     registry: &Registry,
-    (bank, dialect): (&Bank, Dialect),
+    bank: &Bank,
+    dialect: Dialect,
     compose: impl Fn(&str) -> Option<String>,
 ) -> Option<String> {
     let (fixed, digits) = match dialect {

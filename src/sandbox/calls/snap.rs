@@ -174,7 +174,7 @@ fn number(state: &mut State, request: &Request<'_>, bank: &Bank) -> Result<SnapN
     }
     let State { random, registry, .. } = state;
     let payable = |own: &str| compose(own).map(|number| number.payable());
-    generate(random, registry, (bank, Dialect::Snap), payable).and_then(|own| compose(&own)).ok_or_else(full)
+    generate(random, registry, bank, Dialect::Snap, payable).and_then(|own| compose(&own)).ok_or_else(full)
 }
 
 fn full() -> SnapRefusal {

@@ -83,6 +83,11 @@ pub(super) fn all(db: &Connection, number: &str) -> rusqlite::Result<Vec<Arc<Acc
     db.prepare_cached(ALL)?.query_map([number], |row| read(row).map(Arc::new))?.collect()
 }
 
+/// The padded prefix of a merchant's SNAP numbers at a bank.
+pub(super) fn prefix(db: &Connection, merchant: &str, bank: &str) -> rusqlite::Result<Option<String>> {
+    db.prepare_cached(PREFIX)?.query_row(params![merchant, bank], |row| row.get(0)).optional()
+}
+
 /// Deletes what nobody wrote to for [`RETENTION`], at most `limit`, and says what that was.
 pub(super) fn prune(db: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Account>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -145,6 +150,10 @@ SELECT * FROM accounts WHERE digits = ?1
 UNION ALL
 SELECT * FROM accounts WHERE own_digits = ?1 AND digits <> ?1
 LIMIT 100";
+
+pub(super) const PREFIX: &str = "
+SELECT partner_service_id FROM accounts
+WHERE merchant = ?1 AND bank_code = ?2 AND partner_service_id IS NOT NULL LIMIT 1";
 
 pub(super) const PRUNE: &str = "
 DELETE FROM accounts WHERE (digits, merchant, dialect) IN

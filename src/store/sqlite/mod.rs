@@ -193,6 +193,11 @@ impl Store for SqliteStore {
         .boxed()
     }
 
+    fn prefix<'a>(&'a self, merchant: &'a str, bank: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        let (merchant, bank) = (merchant.to_owned(), bank.to_owned());
+        self.reader.ask(move |db| accounts::prefix(db, &merchant, &bank))
+    }
+
     fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>> {
         let number = number.to_owned();
         self.reader.ask(move |db| accounts::all(db, &number))

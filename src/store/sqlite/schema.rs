@@ -77,6 +77,7 @@ CREATE TABLE accounts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX accounts_by_own_digits ON accounts (own_digits, merchant, dialect);
 CREATE INDEX accounts_by_account_id ON accounts (account_id, merchant) WHERE account_id IS NOT NULL;
+CREATE INDEX accounts_by_bank ON accounts (merchant, bank_code) WHERE partner_service_id IS NOT NULL;
 CREATE INDEX accounts_to_forget ON accounts (forget_at);
 CREATE TABLE scratch (n INTEGER PRIMARY KEY, filler BLOB NOT NULL) STRICT;
 ";

@@ -148,6 +148,7 @@ async fn every_query_uses_an_index() {
         accounts::BY_DIGITS,
         accounts::BY_OWN_DIGITS,
         accounts::BY_ACCOUNT_ID,
+        accounts::PREFIX,
         accounts::ALL,
         accounts::PRUNE,
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema)",

@@ -1,0 +1,98 @@
+//! What a request to upstream is made of, but for what is made anew for every try.
+//!
+//! Promises that credentials, cookies and everything that belongs to the connection between app and
+//! gateway stay behind. Pure; which header comes from where is the table's word.
+
+use http::header::{CONNECTION, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::call::{Checked, Merchant};
+use crate::dialect::{HeaderSource, Need, Operation};
+use crate::document::Member;
+use crate::error::Error;
+use crate::upstream::outcome::HOP_BY_HOP;
+
+/// A path and query as hyper wants it.
+///
+/// # Errors
+/// Where a configured path is none, which `config` lets through for no path.
+pub fn path(text: &str) -> Result<PathAndQuery, Error> {
+    PathAndQuery::try_from(text).map_err(|_| Error::Internal)
+}
+
+/// The query with its members set and what is only for looking up left out; SNAP has none.
+#[must_use]
+pub fn query(operation: &Operation, checked: &Checked, members: &[Member]) -> String {
+    if operation.query.is_empty() {
+        return String::new();
+    }
+    let lookup = |name: &str| operation.query.iter().any(|field| field.name == name && field.need == Need::Lookup);
+    let set = |name: &str| members.iter().any(|member| member.name == name);
+    let mut out = form_urlencoded::Serializer::new(String::from("?"));
+    for (name, value) in checked.query.iter().filter(|(name, _)| !lookup(name) && !set(name)) {
+        out.append_pair(name, value);
+    }
+    for member in members {
+        out.append_pair(member.name, &member.value);
+    }
+    out.finish()
+}
+
+/// The table's headers, then whatever else the caller sent end to end.
+#[must_use]
+pub fn headers(operation: &Operation, merchant: &Merchant, caller: &HeaderMap, id: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    let given = |name: &str| caller.get(name).cloned();
+    for header in operation.headers {
+        let value = match header.source {
+            HeaderSource::Constant(value) => Some(HeaderValue::from_static(value)),
+            HeaderSource::Attempt => None,
+            HeaderSource::Caller => id.and_then(|id| HeaderValue::try_from(id).ok()),
+            HeaderSource::Merchant if header.name == operation.dialect.merchant_header() => {
+                Some(merchant.code_header.clone())
+            }
+            HeaderSource::Merchant => Some(given(header.name).unwrap_or_else(|| merchant.channel_header.clone())),
+        };
+        if let (Some(value), Ok(name)) = (value, HeaderName::try_from(header.name)) {
+            headers.insert(name, value);
+        }
+    }
+    let named = connection_headers(caller);
+    for (name, value) in caller {
+        let ours = operation.header(name.as_str()).is_some();
+        let withheld = WITHHELD.contains(&name.as_str()) || HOP_BY_HOP.contains(&name.as_str());
+        if !ours && !withheld && !named.contains(&name.as_str()) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("ayova/", env!("CARGO_PKG_VERSION"))));
+    headers
+}
+
+/// Headers that `Connection` declares to be of this connection only (RFC 9110 section 7.6.1).
+fn connection_headers(headers: &HeaderMap) -> Vec<&str> {
+    let lists = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim).collect()
+}
+
+/// Headers that are between app and gateway: credentials, cookies, and what is made anew.
+const WITHHELD: [&str; 17] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "idempotency-key",
+    "x-api-key",
+    "x-client-key",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+    "x-signature",
+    "x-timestamp",
+];

@@ -1,0 +1,350 @@
+//! Settles creates and updates in doubt, in the background and by hand.
+//!
+//! Promises to ask upstream about every doubt whose account can be named, soon at first and then ever
+//! more rarely for a day, and to store what it finds, so that the app's repetition gets its answer.
+//! What cannot be settled stays in the store and visible. How to ask and what an answer means are
+//! `settling`'s and `reference::settle`'s.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::call::{Admission, Ids, Merchant};
+use crate::clock::SharedClock;
+use crate::dialect::{OperationId, OperationKind};
+use crate::document::Document;
+use crate::error::Error;
+use crate::flights::{Boarding, Flights};
+use crate::inquiry::Errand;
+use crate::reference::plan::Asked;
+use crate::reference::settle::reread;
+use crate::reference::{Account, Lesson, learn_create};
+use crate::settling::{Doubtful, Finding, Settler};
+use crate::store::{Doubt, End, Intent, Store, StoreError, StoredAnswer};
+use crate::telemetry::metrics::Metrics;
+
+/// Times after the doubt began at which upstream is asked; hourly after the last, for a day.
+const FIRST_QUESTIONS: [SignedDuration; 4] = [
+    SignedDuration::from_secs(5),
+    SignedDuration::from_secs(30),
+    SignedDuration::from_mins(2),
+    SignedDuration::from_mins(15),
+];
+
+/// After this long, what upstream does not show did not happen: a request cannot be under way there
+/// for so long.
+const ABSENT_AFTER: SignedDuration = SignedDuration::from_mins(15);
+
+/// After this long upstream is no longer asked.
+const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// Pause between looks at the store.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Doubts that are looked at in one go.
+const BATCH: usize = 1_000;
+
+/// Settles doubts.
+#[derive(Debug)]
+pub struct Resolver {
+    store: Arc<dyn Store>,
+    flights: Flights,
+    settler: Arc<Settler>,
+    merchants: Vec<Arc<Merchant>>,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    /// Longest time one question may take.
+    patience: Duration,
+    /// When each doubt was last asked about; bounded by the doubts there are.
+    asked: Mutex<HashMap<Name, Timestamp>>,
+}
+
+/// What a doubt is called.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// Whose.
+    pub merchant: Arc<str>,
+    /// Which operation.
+    pub operation: OperationId,
+    /// Its `X-EXTERNAL-ID`, `A-Correlation-ID` or, of a classic update, `transactionId`.
+    pub id: String,
+}
+
+impl Name {
+    fn of(intent: &Intent) -> Self {
+        Self { merchant: Arc::clone(&intent.merchant), operation: intent.operation, id: intent.id.clone() }
+    }
+}
+
+/// What a resolver works with.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// Where doubts are kept.
+    pub store: Arc<dyn Store>,
+    /// What is under way is not touched.
+    pub flights: Flights,
+    /// Asks upstream.
+    pub settler: Arc<Settler>,
+    /// In whose names.
+    pub merchants: Vec<Arc<Merchant>>,
+    /// Tells how old a doubt is.
+    pub clock: SharedClock,
+    /// Where doubts are counted.
+    pub metrics: Arc<Metrics>,
+    /// Longest time one question may take.
+    pub patience: Duration,
+}
+
+/// How an operator says a doubt ended.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// It did not happen: the app's repetition is sent as new.
+    Absent,
+    /// It happened, with this answer.
+    Answered {
+        /// Its HTTP status.
+        status: StatusCode,
+        /// Its body.
+        body: Bytes,
+    },
+}
+
+/// Why a decision could not be carried out.
+#[derive(Clone, Debug)]
+pub enum Undecided {
+    /// There is no such doubt.
+    NoSuchDoubt,
+    /// A repetition of it is under way just now.
+    UnderWay,
+    /// The answer is no JSON object.
+    BadAnswer,
+    /// The store cannot do its work.
+    Store(StoreError),
+}
+
+impl fmt::Display for Undecided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchDoubt => f.write_str("there is no such outcome in doubt; `ayova outcomes list` shows them"),
+            Self::UnderWay => f.write_str("a repetition of it is under way just now; try again in a moment"),
+            Self::BadAnswer => f.write_str("the answer is no JSON object"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Undecided {}
+
+impl Resolver {
+    /// A resolver at rest; [`run`](Self::run) sets it going.
+    #[must_use]
+    pub fn new(means: Means) -> Self {
+        let Means { store, flights, settler, merchants, clock, metrics, patience } = means;
+        Self { store, flights, settler, merchants, clock, metrics, patience, asked: Mutex::default() }
+    }
+
+    /// Settles what it can until told to stop.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        // What an earlier process left behind counts from the start.
+        for doubt in self.doubts().await {
+            self.metrics.in_doubt(doubt.intent.operation, 1);
+        }
+        while stop.run_until_cancelled(sleep(TICK)).await.is_some() {
+            if stop.run_until_cancelled(self.look()).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// What is in doubt, the oldest first.
+    pub async fn doubts(&self) -> Vec<Doubt> {
+        self.store.doubts(BATCH).await.unwrap_or_default()
+    }
+
+    /// Asks about every doubt that is due.
+    pub async fn look(&self) {
+        let doubts = self.doubts().await;
+        self.forget_others(&doubts);
+        for doubt in doubts {
+            let now = self.clock.now();
+            let name = Name::of(&doubt.intent);
+            let last = self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
+            if is_due(doubt.since, last, now) {
+                self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name, now);
+                self.settle(&doubt, now).await;
+            }
+        }
+    }
+
+    fn forget_others(&self, doubts: &[Doubt]) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() > doubts.len() {
+            let present: std::collections::HashSet<Name> = doubts.iter().map(|doubt| Name::of(&doubt.intent)).collect();
+            asked.retain(|name, _| present.contains(name));
+        }
+    }
+
+    async fn settle(&self, doubt: &Doubt, now: Timestamp) {
+        // A repetition that is under way will end the doubt itself.
+        let Boarding::Lead(seat, _) = self.flights.board(&doubt.intent) else { return };
+        let result = match self.ask(doubt).await {
+            Finding::Happened(reply) => {
+                let end = End::Answered(Arc::new(StoredAnswer::from(&*reply)));
+                self.end(doubt, end, reply.learned.clone(), "happened").await;
+                Ok(*reply)
+            }
+            Finding::NotSeen if now.duration_since(doubt.since) >= ABSENT_AFTER => {
+                self.end(doubt, End::Released, None, "did not happen").await;
+                Err(Error::OutcomeUnknown)
+            }
+            Finding::NotSeen | Finding::NobodyToAsk | Finding::NoAnswer => Err(Error::OutcomeUnknown),
+        };
+        seat.land(result);
+    }
+
+    async fn ask(&self, doubt: &Doubt) -> Finding {
+        let intent = &doubt.intent;
+        let Some(merchant) = self.merchants.iter().find(|merchant| merchant.name == intent.merchant) else {
+            return Finding::NobodyToAsk;
+        };
+        let ids = Ids {
+            header: intent.sent.header.clone(),
+            header_made: false,
+            transaction: intent.sent.transaction.clone(),
+            transaction_made: false,
+        };
+        let Some(checked) = reread(&intent.request, ids) else { return Finding::NobodyToAsk };
+        let operation = intent.operation.operation();
+        let account = match operation.kind {
+            OperationKind::Update => {
+                let query = Asked { operation, checked: &checked }.account();
+                let found = self.store.account(&intent.merchant, operation.dialect, &query).await;
+                found.ok().flatten()
+            }
+            OperationKind::Create | OperationKind::Read => None,
+        };
+        let errand = Errand {
+            merchant: Arc::clone(merchant),
+            deadline: Instant::now() + self.patience,
+            admission: Arc::new(Admission::default()),
+        };
+        let doubtful = Doubtful {
+            operation,
+            checked: &checked,
+            account: account.as_deref(),
+            sent_id: intent.sent.header.as_deref().unwrap_or(&intent.id),
+            sent_at: doubt.since,
+        };
+        self.settler.settle(errand, &doubtful).await
+    }
+
+    async fn end(&self, doubt: &Doubt, end: End, learned: Option<Arc<Account>>, how: &'static str) {
+        match self.store.finish(&doubt.intent, end, learned, self.clock.now()).await {
+            Ok(()) => {
+                self.metrics.in_doubt(doubt.intent.operation, -1);
+                tracing::info!(
+                    merchant = &*doubt.intent.merchant,
+                    operation = doubt.intent.operation.name(),
+                    outcome = how,
+                    "an outcome in doubt is settled"
+                );
+            }
+            Err(error) => tracing::warn!(error = %error, "a settled outcome could not be stored"),
+        }
+    }
+
+    /// Ends a doubt as an operator decides.
+    ///
+    /// # Errors
+    /// [`Undecided`] where there is nothing to decide or it cannot be stored.
+    pub async fn decide(&self, name: &Name, decision: Decision) -> Result<(), Undecided> {
+        let doubts = self.store.doubts(usize::MAX).await.map_err(Undecided::Store)?;
+        let doubt = doubts.into_iter().find(|doubt| Name::of(&doubt.intent) == *name).ok_or(Undecided::NoSuchDoubt)?;
+        let Boarding::Lead(seat, _) = self.flights.board(&doubt.intent) else { return Err(Undecided::UnderWay) };
+        let (end, learned) = match decision {
+            Decision::Absent => (End::Released, None),
+            Decision::Answered { status, body } => self.given(&doubt, status, body)?,
+        };
+        let stored = self.store.finish(&doubt.intent, end, learned, self.clock.now()).await;
+        drop(seat);
+        stored.map_err(Undecided::Store)?;
+        self.metrics.in_doubt(name.operation, -1);
+        tracing::info!(
+            merchant = &*name.merchant,
+            operation = name.operation.name(),
+            "an outcome in doubt is settled by hand"
+        );
+        Ok(())
+    }
+
+    /// The end that an operator's answer makes, and what it teaches where it is a create's.
+    fn given(&self, doubt: &Doubt, status: StatusCode, body: Bytes) -> Result<(End, Option<Arc<Account>>), Undecided> {
+        let answer = Document::parse(body.clone()).map_err(|_| Undecided::BadAnswer)?;
+        let intent = &doubt.intent;
+        let request = Document::parse(intent.request.clone()).ok();
+        let operation = intent.operation.operation();
+        let lesson = Lesson {
+            merchant: &intent.merchant,
+            request: request.as_ref(),
+            answer: &answer,
+            sent_id: intent.sent.header.as_deref().unwrap_or_default(),
+            transaction: intent.sent.transaction.as_deref().unwrap_or_default(),
+            sent_at: doubt.since,
+        };
+        let creates = operation.kind == OperationKind::Create && status.is_success();
+        let learned = creates.then(|| learn_create(operation.dialect, &lesson)).flatten().map(Arc::new);
+        let json = HeaderValue::from_static("application/json");
+        let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, json)]);
+        Ok((End::Answered(Arc::new(StoredAnswer { status, headers, body, attached: Vec::new() })), learned))
+    }
+}
+
+/// Whether a question falls between the last one and now.
+fn is_due(since: Timestamp, last: Option<Timestamp>, now: Timestamp) -> bool {
+    let age = now.duration_since(since);
+    let hours = (1..=24).map(SignedDuration::from_hours);
+    let latest = FIRST_QUESTIONS.into_iter().chain(hours).rfind(|question| *question <= age);
+    match latest {
+        None => false,
+        Some(_) if age > GIVEN_UP_AFTER + SignedDuration::from_hours(1) => false,
+        Some(question) => last.is_none_or(|last| last.duration_since(since) < question),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_grow_rare_and_end() {
+        let since = Timestamp::UNIX_EPOCH;
+        let mut last = None;
+        let mut asked = Vec::new();
+        for second in 0..48 * 3600 {
+            let now = since + SignedDuration::from_secs(second);
+            if is_due(since, last, now) {
+                last = Some(now);
+                asked.push(second);
+            }
+        }
+        assert_eq!(asked[..6], [5, 30, 120, 900, 3600, 7200]);
+        assert_eq!(asked.last(), Some(&(24 * 3600)));
+        assert_eq!(asked.len(), 4 + 24);
+    }
+
+    #[test]
+    fn a_restart_asks_once_and_not_for_every_missed_time() {
+        let since = Timestamp::UNIX_EPOCH;
+        let now = since + SignedDuration::from_mins(10);
+        assert!(is_due(since, None, now));
+        assert!(!is_due(since, Some(now), now + SignedDuration::from_secs(60)));
+        assert!(is_due(since, Some(now), since + SignedDuration::from_mins(15)));
+    }
+}

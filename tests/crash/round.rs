@@ -1,0 +1,231 @@
+//! One round: load, death, restart, comparison.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ayova::crash::Place;
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::json;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep};
+
+use crate::client::{Answer, Order, get, put_faults};
+use crate::processes::World;
+
+/// Apps that send at once.
+const CLIENTS: u64 = 16;
+
+/// Orders in a round; few, so that duplicates meet each other.
+const ORDERS: u64 = 40;
+
+/// Longest time an order may stay without an answer after the restart: twice the gateway's deadline.
+const SETTLED_WITHIN: Duration = Duration::from_secs(12);
+
+/// What was seen in all rounds.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    answered: u64,
+    unanswered: u64,
+    updates: u64,
+    places: u64,
+}
+
+impl Figures {
+    /// Adds a round.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.answered += other.answered;
+        self.unanswered += other.unanswered;
+        self.updates += other.updates;
+        self.places += other.places;
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} creates answered before a death, {} left without an answer by it, {} updates, {} deaths at chosen places",
+            self.answered, self.unanswered, self.updates, self.places
+        )
+    }
+}
+
+/// What the apps know of their orders.
+#[derive(Debug, Default)]
+struct Book {
+    /// The first answer of each order that got one.
+    answers: BTreeMap<u64, Bytes>,
+    /// Orders that were sent at least once.
+    sent: BTreeMap<u64, u64>,
+    updates: u64,
+    broken: Option<String>,
+}
+
+impl Book {
+    /// A create's answer: the first is kept, every later one must be the same bytes.
+    fn created(&mut self, order: Order, answer: Answer) {
+        if answer.status != 200 {
+            let expected =
+                matches!(answer.reason.as_str(), "OUTCOME_UNKNOWN" | "TOKEN_UNAVAILABLE" | "UPSTREAM_UNAVAILABLE");
+            if !expected {
+                self.broken =
+                    Some(format!("a create was answered {} {} {:?}", answer.status, answer.reason, answer.body));
+            }
+            return;
+        }
+        let first = self.answers.entry(order.0).or_insert_with(|| answer.body.clone());
+        if *first != answer.body {
+            self.broken = Some(format!("order {} has two answers: {first:?} and {:?}", order.0, answer.body));
+        }
+    }
+}
+
+/// Plays the round of a seed.
+pub(crate) async fn play(seed: u64) -> Result<Figures, String> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mode = if random.random_bool(0.5) { "replay" } else { "conflict" };
+    let world = World::new(mode).await?;
+    let share = random.random_range(0.0..0.1);
+    put_faults(
+        world.sandbox,
+        json!([
+            {"match": {"operation": "snap.create", "probability": share}, "fault": {"reset_after_commit": true}},
+            {"match": {"operation": "snap.create", "probability": share}, "fault": {"reset_before": true}},
+            {"match": {"operation": "snap.create", "probability": 0.3}, "fault": {"latency": "20ms"}},
+            {"match": {"operation": "snap.update", "probability": 0.3}, "fault": {"latency": "20ms"}},
+        ]),
+    )
+    .await?;
+    let place = random.random_bool(0.5).then(|| {
+        let place = Place::ALL[random.random_range(0..Place::ALL.len())];
+        format!("{}:{}", place.name(), random.random_range(1..40))
+    });
+    let mut gateway = world.start_gateway(place.as_deref()).await?;
+    let book = Rc::new(RefCell::new(Book::default()));
+    let apps = LocalSet::new();
+    for app in 0..CLIENTS {
+        let (book, seed, to) = (Rc::clone(&book), random.random::<u64>() ^ app, world.gateway);
+        apps.spawn_local(async move { app_loop(seed, to, &book).await });
+    }
+    let lifetime = Duration::from_millis(random.random_range(5..250));
+    let deadline = Instant::now() + if place.is_some() { Duration::from_secs(3) } else { lifetime };
+    apps.run_until(async {
+        while Instant::now() < deadline && gateway.runs() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    gateway.kill();
+    // Requests that are on the way now find nobody; their apps know no more than that.
+    drop(apps);
+    put_faults(world.sandbox, json!([])).await?;
+    let again = world.start_gateway(None).await?;
+    let mut book = book.take();
+    if let Some(broken) = book.broken.take() {
+        return Err(broken);
+    }
+    let figures = Figures {
+        answered: book.answers.len() as u64,
+        unanswered: book.sent.keys().filter(|order| !book.answers.contains_key(order)).count() as u64,
+        updates: book.updates,
+        places: u64::from(place.is_some()),
+    };
+    compare(&world, book).await?;
+    again.kill();
+    Ok(figures)
+}
+
+/// Sends orders, most of them more than once, and updates of those that were answered.
+async fn app_loop(seed: u64, to: std::net::SocketAddr, book: &RefCell<Book>) {
+    let mut random = StdRng::seed_from_u64(seed);
+    loop {
+        let order = Order(random.random_range(1..=ORDERS));
+        let known = book.borrow().answers.contains_key(&order.0);
+        if known && random.random_bool(0.3) {
+            let nth = random.random_range(1..1_000_000);
+            if order.update(to, nth).await.is_some_and(|answer| answer.status == 200) {
+                book.borrow_mut().updates += 1;
+            }
+        } else {
+            *book.borrow_mut().sent.entry(order.0).or_default() += 1;
+            if let Some(answer) = order.create(to).await {
+                book.borrow_mut().created(order, answer);
+            } else {
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+}
+
+/// Holds what the apps know against what upstream and the restarted gateway say.
+async fn compare(world: &World, mut book: Book) -> Result<(), String> {
+    let answered: Vec<u64> = book.answers.keys().copied().collect();
+    // Updates first: the reference must come from the store, not from a create sent again.
+    for (nth, order) in answered.iter().enumerate() {
+        let answer = Order(*order).update(world.gateway, 2_000_000 + nth as u64).await;
+        if answer.as_ref().is_none_or(|answer| answer.status != 200) {
+            return Err(format!("order {order} cannot be updated after the restart: {answer:?}"));
+        }
+    }
+    for order in answered {
+        let answer = Order(order).create(world.gateway).await;
+        if answer.as_ref().is_none_or(|answer| answer.status != 200 || !answer.replayed) {
+            return Err(format!("order {order} was answered before the death and is not replayed: {answer:?}"));
+        }
+        answer.into_iter().for_each(|answer| book.created(Order(order), answer));
+    }
+    settle(world, &mut book).await?;
+    if let Some(broken) = book.broken.take() {
+        return Err(broken);
+    }
+    if world.under_way().await? != 0 {
+        return Err("something is still under way".to_owned());
+    }
+    ledger(world, &book).await
+}
+
+/// Repeats what has no answer, in turn, until everything has one.
+async fn settle(world: &World, book: &mut Book) -> Result<(), String> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    let mut open: Vec<u64> = book.sent.keys().copied().filter(|order| !book.answers.contains_key(order)).collect();
+    while !open.is_empty() {
+        if Instant::now() > deadline {
+            return Err(format!("orders {open:?} have no answer {SETTLED_WITHIN:?} after the restart"));
+        }
+        for order in std::mem::take(&mut open) {
+            match Order(order).create(world.gateway).await {
+                Some(answer) if answer.status == 200 => book.created(Order(order), answer),
+                Some(answer) => {
+                    book.created(Order(order), answer);
+                    open.push(order);
+                }
+                None => open.push(order),
+            }
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// Upstream made each order's account once.
+async fn ledger(world: &World, book: &Book) -> Result<(), String> {
+    let stats = get(world.sandbox, "/_sandbox/stats").await?;
+    if stats["duplicate_creates"] != 0 || stats["creates"] != stats["distinct_keys"] {
+        return Err(format!("a create happened twice: {stats}"));
+    }
+    let ledger = get(world.sandbox, "/_sandbox/accounts").await?;
+    let ledger = ledger["accounts"].as_array().cloned().unwrap_or_default();
+    for order in book.sent.keys() {
+        let transaction = Order(*order).transaction();
+        let made = ledger.iter().filter(|account| account["virtualAccountData"]["trxId"] == *transaction).count();
+        if made != 1 {
+            return Err(format!("order {order} has {made} accounts upstream"));
+        }
+    }
+    Ok(())
+}

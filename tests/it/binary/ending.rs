@@ -1,0 +1,130 @@
+//! How the processes begin and end: signals, work in flight, and addresses that are taken.
+
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Gateway, Sandbox, answer, connect, create, get, run, until};
+
+/// A create that is on its way upstream, where it stays.
+async fn with_a_hanging_create(sandbox: &Sandbox, gateway: &Gateway) -> tokio::net::TcpStream {
+    sandbox.fault("snap.create", r#"{"hang":true}"#).await;
+    let mut stream = connect(&gateway.listen).await;
+    stream.write_all(create("order-1").as_bytes()).await.unwrap();
+    gateway.until_under_way().await;
+    stream
+}
+
+#[tokio::test]
+async fn a_drain_is_seen_by_probes_and_finishes_what_is_in_flight() {
+    let sandbox = Sandbox::start().await;
+    let mut gateway = Gateway::before(&sandbox).await;
+    assert_eq!(get(&gateway.admin, "/readyz").await.status, 200);
+    sandbox.fault("snap.create", r#"{"latency":"1500ms"}"#).await;
+    let mut stream = connect(&gateway.listen).await;
+    stream.write_all(create("order-1").as_bytes()).await.unwrap();
+    gateway.until_under_way().await;
+    gateway.running.signal("TERM").await;
+    let admin = &gateway.admin;
+    until("not ready", || async { get(admin, "/readyz").await.status == 503 }).await;
+    assert_eq!(get(admin, "/readyz").await.json()["components"]["listener"]["reason"], "shutting down");
+    assert_eq!(get(admin, "/livez").await.status, 200);
+    let late = tokio::net::TcpStream::connect(&gateway.listen).await;
+    assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    let created = answer(&mut stream).await;
+    assert_eq!((created.status, created.header("ayova-source")), (200, Some("upstream")), "{created:?}");
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_create_goes_on_without_its_caller_and_the_end_waits_for_it() {
+    let sandbox = Sandbox::start().await;
+    let mut gateway = Gateway::before(&sandbox).await;
+    sandbox.fault("snap.create", r#"{"latency":"500ms"}"#).await;
+    let mut stream = connect(&gateway.listen).await;
+    stream.write_all(create("order-1").as_bytes()).await.unwrap();
+    gateway.until_under_way().await;
+    drop(stream);
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+    assert_eq!(sandbox.get("/_sandbox/stats").await["creates"], 1);
+}
+
+#[tokio::test]
+async fn what_is_longer_than_the_grace_is_told_by_the_exit_code() {
+    let sandbox = Sandbox::start().await;
+    let upstream = format!("http://{}", sandbox.address);
+    let mut gateway = Gateway::start_with(&upstream, "", "shutdown: { grace: 200ms }").await;
+    let _stream = with_a_hanging_create(&sandbox, &gateway).await;
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(1));
+    let said = gateway.running.err.whole().await.pop().unwrap();
+    assert_eq!(said, "shutdown.grace is over with work under way (1 creates and updates)");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let sandbox = Sandbox::start().await;
+    let upstream = format!("http://{}", sandbox.address);
+    // Longer than any wait of these tests.
+    let mut gateway = Gateway::start_with(&upstream, "", "shutdown: { grace: 1h }").await;
+    let _stream = with_a_hanging_create(&sandbox, &gateway).await;
+    gateway.running.signal("INT").await;
+    gateway.running.err.line_with("shutting down").await;
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(1));
+    let said = gateway.running.err.whole().await.pop().unwrap();
+    assert_eq!(said, "ended at once by a second signal");
+}
+
+#[tokio::test]
+async fn a_hang_up_is_noted_and_ends_nothing() {
+    let sandbox = Sandbox::start().await;
+    let mut gateway = Gateway::before(&sandbox).await;
+    gateway.running.signal("HUP").await;
+    gateway.running.err.line_with("reloading is not available in this version").await;
+    assert_eq!(gateway.create("order-1").await.status, 200);
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_idle_sandbox_ends_when_told_to() {
+    let mut sandbox = Sandbox::start().await;
+    sandbox.running.signal("TERM").await;
+    assert_eq!(sandbox.running.end().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_taken_address_is_named_with_a_way_out() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dev = |listen, admin, sandbox| ["dev", "--listen", listen, "--admin", admin, "--sandbox", sandbox];
+    let free = "127.0.0.1:0";
+    let lines = [
+        dev(&address, free, free).to_vec(),
+        dev(free, &address, free).to_vec(),
+        dev(free, free, &address).to_vec(),
+        vec!["sandbox", "--listen", &address],
+    ];
+    for line in lines {
+        let ended = run(&line).await;
+        assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{line:?}");
+        let expected = format!("cannot listen on {address}: ");
+        assert!(ended.err.starts_with(&expected), "{}", ended.err);
+        assert!(ended.err.contains("end it, or give another address"), "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_up_the_end() {
+    let sandbox = Sandbox::start().await;
+    let upstream = format!("http://{}", sandbox.address);
+    let settings = ", header_timeout: 1h";
+    let mut gateway = Gateway::start_with(&upstream, settings, "shutdown: { grace: 1h }").await;
+    let silent = connect(&gateway.listen).await;
+    let mut kept = connect(&gateway.listen).await;
+    kept.write_all(super::kept_alive("GET", "/nowhere", "", "").as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut kept).await.status, 404);
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+    drop(silent);
+}

@@ -1,0 +1,112 @@
+//! What is written and shown: one JSON object a line, and nothing that is somebody's secret.
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Gateway, Running, Sandbox, ask, get, request};
+
+const SNAP: &str = r#"{"customerNo":"CUST000123","virtualAccountNo":"98765432109","virtualAccountName":"Canary Bird","virtualAccountPhone":"628777666555","trxId":"7f3b1c9e5a2d4f608b1e3c7a9d5f2b41","totalAmount":{"value":"150000.00","currency":"IDR"},"additionalInfo":{"bankCode":"014","isSingleUse":"N"}}"#;
+const CLASSIC: &str = r#"{"virtualAccountName":"Canary Bird","virtualAccountPhone":"628777666555","virtualAccountNumber":"98765432","transactionId":"vXNsQzlmLrJiRmG0e0AhNgqBexupEil9","bankCode":"002","expiresIn":1440,"totalAmount":{"value":"150000.00","currency":"IDR"},"billDetails":[{"billName":"Invoice 1","billAmount":{"value":"150000.00","currency":"IDR"}}],"virtualAccountConfig":{"virtualAccountType":"static","amountType":"closed"}}"#;
+
+/// Every kind of line there is: answers, refusals, faults and an upstream that breaks.
+async fn use_everything(sandbox: &Sandbox, gateway: &Gateway) {
+    let key = "Idempotency-Key: canary-order\r\nAuthorization: Bearer canary-app-token\r\n";
+    let send =
+        async |method: &str, path: &str, body: &str| ask(&gateway.listen, &request(method, path, key, body)).await;
+    let base = "/va/api/v2.0/transfer-va";
+    assert_eq!(send("POST", &format!("{base}/create-va"), SNAP).await.status, 200);
+    let number = r#"{"virtualAccountNo":"1462998765432109"}"#;
+    assert_eq!(send("POST", &format!("{base}/inquiry-va"), number).await.status, 200);
+    assert_eq!(send("PUT", &format!("{base}/update-va"), number).await.status, 400);
+    assert_eq!(send("POST", "/api/v1/virtualAccount", CLASSIC).await.status, 201);
+    let by_number = "/api/v1/virtualAccount?virtualAccountNumber=1392500098765432";
+    assert_eq!(send("GET", by_number, "").await.status, 200);
+    assert_eq!(send("POST", "/api/v1/virtualAccount", r#"{"virtualAccountName":"Canary Bird","#).await.status, 400);
+    assert_eq!(send("GET", "/nowhere/1462998765432109?name=Canary%20Bird", "").await.status, 404);
+    for fault in [r#"{"reset_before":true}"#, r#"{"status":500,"body":"Canary Bird"}"#, r#"{"malformed_json":true}"#] {
+        sandbox.fault("snap.inquiry", fault).await;
+        send("POST", &format!("{base}/inquiry-va"), number).await;
+    }
+}
+
+/// What must be seen nowhere: names, phones, numbers, credentials, tokens and signatures.
+async fn canaries(sandbox: &Sandbox) -> Vec<String> {
+    let fixed = [
+        "Canary",
+        "628777666555",
+        "98765432109",
+        "1462998765432109",
+        "1392500098765432",
+        "canary-client",
+        "canary-secret",
+        "canary-app-token",
+        "PRIVATE KEY",
+    ];
+    let mut canaries: Vec<String> = fixed.map(str::to_owned).to_vec();
+    // The simulator has seen the tokens and signatures that were really used.
+    let seen = sandbox.get("/_sandbox/requests").await;
+    for request in seen["requests"].as_array().unwrap() {
+        for (name, value) in request["headers"].as_object().unwrap() {
+            let value = value.as_str().unwrap_or_default();
+            if ["authorization", "x-signature"].contains(&name.to_ascii_lowercase().as_str()) {
+                canaries.push(value.trim_start_matches("Bearer ").to_owned());
+            }
+        }
+    }
+    assert!(canaries.len() > fixed.len() + 2, "no tokens and signatures were seen: {seen}");
+    canaries
+}
+
+#[tokio::test]
+async fn nothing_secret_is_logged_or_shown_at_any_level() {
+    let folder = TempDir::new().unwrap();
+    let switches = folder.path().join("sandbox.yaml");
+    let merchants = concat!(
+        "merchants:\n  - name: sample\n    merchant_code: AYOTST\n    client_id: canary-client\n",
+        "    client_secret: canary-secret\n    private_key: ${file:",
+        env!("CARGO_MANIFEST_DIR"),
+        "/config/sandbox-key.pem}\n"
+    );
+    std::fs::write(&switches, merchants).unwrap();
+    let sandbox = Sandbox::start_with(&["--config", switches.to_str().unwrap()]).await;
+    let file = folder.path().join("ayova.yaml");
+    let text = format!(
+        "listen: {{ address: 127.0.0.1:0 }}\nadmin: {{ address: 127.0.0.1:0 }}\nlog: {{ level: trace }}\n\
+         upstream: {{ base_url: \"http://{}\" }}\n{merchants}",
+        sandbox.address
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut gateway = Gateway::of(Running::start(&["run", "--config", file.to_str().unwrap()]), folder).await;
+    use_everything(&sandbox, &gateway).await;
+    let pages = [
+        "/metrics",
+        "/config",
+        "/status",
+        "/routes",
+        "/readyz",
+        "/references/1462998765432109",
+        "/references/1392500098765432",
+        "/idempotency/vXNsQzlmLrJiRmG0e0AhNgqBexupEil9",
+    ];
+    let mut shown = Vec::new();
+    for page in pages {
+        let answer = get(&gateway.admin, page).await;
+        assert_eq!(answer.status, 200, "{page}");
+        shown.push(answer.body);
+    }
+    let canaries = canaries(&sandbox).await;
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+    let lines = gateway.running.err.whole().await;
+    for line in &lines {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(event.is_object() && event["level"].is_string() && event["timestamp"].is_string(), "{line}");
+    }
+    assert!(lines.iter().filter(|line| line.contains("\"message\":\"request\"")).count() >= 10, "{lines:#?}");
+    assert_eq!(gateway.running.out.whole().await, Vec::<String>::new());
+    for text in lines.iter().chain(&shown) {
+        for canary in &canaries {
+            assert!(!text.contains(canary.as_str()), "{canary:?} in: {text}");
+        }
+    }
+}
