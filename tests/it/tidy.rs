@@ -224,9 +224,12 @@ fn collect(root: &Path, folder: &str, found: &mut Vec<Source>) {
     }
 }
 
-/// Whether the parent module declares the file under `#[cfg(test)]`.
+/// A file whose module is declared for tests only, or that lies in a folder of such a module.
 fn is_unit_test_file(path: &str) -> bool {
     let Some((folder, file)) = path.rsplit_once('/') else { return false };
+    if folder.ends_with("/tests") && file != "mod.rs" {
+        return is_unit_test_file(&format!("{folder}.rs"));
+    }
     let module = file.trim_end_matches(".rs");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let parents = [format!("{folder}/mod.rs"), format!("{folder}/lib.rs"), format!("{folder}.rs")];
