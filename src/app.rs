@@ -87,7 +87,6 @@ impl App {
             clock,
             metrics,
         };
-        count_doubts(&*surroundings.store, &surroundings.metrics).await?;
         let store = Arc::clone(&surroundings.store);
         let gateway = Gateway::new(config, &surroundings).map_err(io::Error::other)?;
         let (listen, admin) = (bind(config.listen.address).await?, bind(config.admin.address).await?);
@@ -160,14 +159,3 @@ fn open_store(config: &Config, clock: &SharedClock) -> io::Result<Arc<dyn Store>
         }
     }
 }
-
-/// What earlier processes left in doubt is counted from the start.
-async fn count_doubts(store: &dyn Store, metrics: &Metrics) -> io::Result<()> {
-    for doubt in store.doubts(DOUBTS_MAX).await.map_err(io::Error::other)? {
-        metrics.in_doubt(doubt.intent.operation, 1);
-    }
-    Ok(())
-}
-
-/// More than anybody settles by hand, and what reading at the start is bounded by.
-const DOUBTS_MAX: usize = 10_000;
