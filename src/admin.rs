@@ -196,7 +196,7 @@ impl View {
             .collect();
         let breakers: serde_json::Map<String, Value> = Class::ALL
             .iter()
-            .map(|class| (class.name().to_owned(), self.gateway.breakers().of(*class).state(now).into()))
+            .map(|class| (class.name().to_owned(), self.gateway.breakers().state(*class, now).into()))
             .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -213,7 +213,10 @@ impl View {
         if state.is_some_and(|state| state != "unknown") {
             return problem(StatusCode::BAD_REQUEST, "state must be unknown; nothing else is listed");
         }
-        let doubts = self.gateway.resolver().doubts().await;
+        let doubts = match self.gateway.resolver().doubts().await {
+            Ok(doubts) => doubts,
+            Err(error) => return store_trouble(&error.to_string()),
+        };
         let outcomes: Vec<Value> = doubts.iter().map(describe_doubt).collect();
         json_response(StatusCode::OK, &json!({"outcomes": outcomes}))
     }

@@ -89,6 +89,7 @@ impl App {
         };
         let store = Arc::clone(&surroundings.store);
         let gateway = Gateway::new(config, &surroundings).map_err(io::Error::other)?;
+        gateway.resolver().take_over().await.map_err(io::Error::other)?;
         let (listen, admin) = (bind(config.listen.address).await?, bind(config.admin.address).await?);
         let draining = Arc::new(AtomicBool::new(false));
         let view = View {

@@ -14,7 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Instant;
 
 use crate::config::Secret;
-use crate::dialect::{Dialect, Operation};
+use crate::dialect::{Dialect, Fault, Operation};
 use crate::document::Document;
 use crate::error::Reason;
 use crate::reference::Account;
@@ -125,6 +125,9 @@ pub struct Checked {
     pub query: Vec<(String, String)>,
     /// What identifies it.
     pub ids: Ids,
+    /// What is wrong with it only because of the time of day: it may not be sent as new, while a
+    /// repetition of what was right in its time has its answer.
+    pub overdue: Vec<Fault>,
     /// Whether an earlier try of it may have arrived; set by `idempotency`.
     pub in_doubt: bool,
 }
@@ -185,6 +188,8 @@ pub struct Authorized {
 pub struct Signed {
     /// Which operation.
     pub operation: &'static Operation,
+    /// Whose.
+    pub merchant: Arc<Merchant>,
     /// When everything must be over.
     pub deadline: Instant,
     /// The request; its URI has a path only.
@@ -270,6 +275,8 @@ pub struct Reply {
     pub attached: Vec<&'static str>,
     /// What the answer taught about an account; taken off by `idempotency`, which has it stored.
     pub learned: Option<Arc<Account>>,
+    /// Whether it leaves open what became of an earlier try, so that it does not stand.
+    pub doubt_remains: bool,
     /// What went on upstream.
     pub trace: Trace,
     /// Which operation, whose.

@@ -1,8 +1,10 @@
 //! Creates and updates under way in this process: whoever comes second joins the first.
 //!
 //! Promises that at most one flight is under way for an id or transaction, and that nobody waits for
-//! ever: a flight that vanishes ends as "nobody knows". What is done on a flight, and what was known
-//! before this process, are others' affairs.
+//! ever: a flight that vanishes ends as "nobody knows". A question about an outcome in doubt is a
+//! flight too, which nobody joins: whoever comes meanwhile waits and then boards, since the question
+//! is not his request. What is done on a flight, and what was known before this process, are others'
+//! affairs.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,17 +18,36 @@ use crate::document::Meaning;
 use crate::error::Error;
 use crate::store::Intent;
 
-/// Where the end of a flight will be seen.
-pub type Landing = watch::Receiver<Option<Result<Reply, Error>>>;
+/// Where the progress of a flight is seen.
+pub type Landing = watch::Receiver<Progress>;
+
+/// How far a flight has come.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// It has its ids here, and does not know yet whether they are another request's.
+    Boarding,
+    /// They are its own: it is recorded.
+    Flying,
+    /// It is over.
+    Landed(Result<Reply, Error>),
+}
 
 /// Waits for the end of a flight.
 ///
 /// # Errors
 /// The flight's own, or that nobody knows where it vanished without a word.
 pub async fn landed(mut landing: Landing) -> Result<Reply, Error> {
-    let landed = landing.wait_for(Option::is_some).await;
-    // A flight that vanished without a word may have been sent.
-    landed.ok().and_then(|result| result.clone()).unwrap_or(Err(Error::OutcomeUnknown))
+    let landed = landing.wait_for(|progress| matches!(progress, Progress::Landed(_))).await;
+    match landed.as_deref() {
+        Ok(Progress::Landed(result)) => result.clone(),
+        // A flight that vanished without a word may have been sent.
+        Ok(Progress::Boarding | Progress::Flying) | Err(_) => Err(Error::OutcomeUnknown),
+    }
+}
+
+/// Waits until a flight has its ids for its own, or for its end.
+pub async fn boarded(mut landing: Landing) {
+    let _ = landing.wait_for(|progress| !matches!(progress, Progress::Boarding)).await;
 }
 
 /// Creates and updates under way in this process, by every id they are known by.
@@ -37,7 +58,16 @@ pub struct Flights(Arc<Mutex<HashMap<String, Flight>>>);
 struct Flight {
     operation: OperationId,
     meaning: Meaning,
+    purpose: Purpose,
     landing: Landing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// The request itself is sent.
+    Request,
+    /// Upstream is asked, or an operator says, what became of it.
+    Question,
 }
 
 /// What boarding has come to.
@@ -47,6 +77,9 @@ pub enum Boarding {
     Lead(Seat, Landing),
     /// Wait for whoever is.
     Follow(Landing),
+    /// Board again once that one has boarded: it is being found out what became of an earlier try, or
+    /// somebody with something else has yet to learn whether the ids are his.
+    Wait(Landing),
     /// Somebody is on the way with something else.
     Conflict,
 }
@@ -61,15 +94,35 @@ impl Flights {
     /// Boards the flight of an intent: the one under way, or a new one.
     #[must_use]
     pub fn board(&self, intent: &Intent) -> Boarding {
+        self.enter(intent, Purpose::Request)
+    }
+
+    /// Reserves an intent while it is found out what became of it; nothing where somebody is on the
+    /// way. Ends when the seat is dropped.
+    #[must_use]
+    pub fn question(&self, intent: &Intent) -> Option<Seat> {
+        match self.enter(intent, Purpose::Question) {
+            Boarding::Lead(seat, _) => Some(seat),
+            Boarding::Follow(_) | Boarding::Wait(_) | Boarding::Conflict => None,
+        }
+    }
+
+    fn enter(&self, intent: &Intent, purpose: Purpose) -> Boarding {
         let keys = keys(intent);
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = keys.iter().find_map(|key| flights.get(key)) {
             let same = flight.meaning == intent.meaning && flight.operation == intent.operation;
-            return if same { Boarding::Follow(flight.landing.clone()) } else { Boarding::Conflict };
+            let flying = matches!(*flight.landing.borrow(), Progress::Flying);
+            return match (flight.purpose, same) {
+                (Purpose::Request, true) => Boarding::Follow(flight.landing.clone()),
+                (Purpose::Request, false) if flying => Boarding::Conflict,
+                (Purpose::Request | Purpose::Question, _) => Boarding::Wait(flight.landing.clone()),
+            };
         }
-        let (landed, landing) = watch::channel(None);
+        let (landed, landing) = watch::channel(Progress::Boarding);
         for key in &keys {
-            let flight = Flight { operation: intent.operation, meaning: intent.meaning, landing: landing.clone() };
+            let (operation, meaning) = (intent.operation, intent.meaning);
+            let flight = Flight { operation, meaning, purpose, landing: landing.clone() };
             if let Entry::Vacant(place) = flights.entry(key.clone()) {
                 place.insert(flight);
             }
@@ -94,14 +147,19 @@ fn keys(intent: &Intent) -> Vec<String> {
 pub struct Seat {
     flights: Arc<Mutex<HashMap<String, Flight>>>,
     keys: Vec<String>,
-    landed: watch::Sender<Option<Result<Reply, Error>>>,
+    landed: watch::Sender<Progress>,
 }
 
 impl Seat {
+    /// Says that the ids are the flight's own.
+    pub fn fly(&self) {
+        self.landed.send_replace(Progress::Flying);
+    }
+
     /// Ends the flight.
     pub fn land(self, result: Result<Reply, Error>) {
         // Before the ids are free again, so that whoever boards next finds the stored end.
-        self.landed.send_replace(Some(result));
+        self.landed.send_replace(Progress::Landed(result));
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
@@ -19,15 +20,14 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Admission, Ids, Merchant};
 use crate::clock::SharedClock;
 use crate::dialect::{OperationId, OperationKind};
-use crate::document::Document;
-use crate::error::Error;
-use crate::flights::{Boarding, Flights};
+use crate::document::{Document, Kind};
+use crate::flights::Flights;
 use crate::inquiry::Errand;
 use crate::reference::plan::Asked;
 use crate::reference::settle::reread;
 use crate::reference::{Account, Lesson, learn_create};
 use crate::settling::{Doubtful, Finding, Settler};
-use crate::store::{Doubt, End, Intent, Store, StoreError, StoredAnswer};
+use crate::store::{Begun, Doubt, End, Intent, Store, StoreError, StoredAnswer};
 use crate::telemetry::metrics::Metrics;
 
 /// Times after the doubt began at which upstream is asked; hourly after the last, for a day.
@@ -48,8 +48,11 @@ const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Pause between looks at the store.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Doubts that are looked at in one go.
+/// Doubts that are shown at most, and for which one look a second is not too often.
 const BATCH: usize = 1_000;
+
+/// Questions that are asked at the same time.
+const AT_ONCE: usize = 16;
 
 /// Settles doubts.
 #[derive(Debug)]
@@ -150,36 +153,61 @@ impl Resolver {
         Self { store, flights, settler, merchants, clock, metrics, patience, asked: Mutex::default() }
     }
 
+    /// Takes over what an earlier gateway left behind in the store: what was under way there is in
+    /// doubt now. To be called before the first request, which it would otherwise mistake for one.
+    ///
+    /// # Errors
+    /// Where the store cannot do its work.
+    pub async fn take_over(&self) -> Result<(), StoreError> {
+        self.store.take_over(self.clock.now()).await?;
+        self.count(&self.store.doubts(usize::MAX).await?);
+        Ok(())
+    }
+
     /// Settles what it can until told to stop.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        // What an earlier process left behind counts from the start.
-        for doubt in self.doubts().await {
-            self.metrics.in_doubt(doubt.intent.operation, 1);
-        }
-        while stop.run_until_cancelled(sleep(TICK)).await.is_some() {
-            if stop.run_until_cancelled(self.look()).await.is_none() {
-                return;
-            }
+        let mut pause = TICK;
+        while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+            let Some(doubts) = stop.run_until_cancelled(self.look()).await else { return };
+            // The more there are, the more a look costs.
+            pause = TICK * u32::try_from(1 + doubts / BATCH).unwrap_or(u32::MAX);
         }
     }
 
-    /// What is in doubt, the oldest first.
-    pub async fn doubts(&self) -> Vec<Doubt> {
-        self.store.doubts(BATCH).await.unwrap_or_default()
+    /// What is in doubt, the oldest first, as many as anybody would read.
+    ///
+    /// # Errors
+    /// Where the store cannot do its work.
+    pub async fn doubts(&self) -> Result<Vec<Doubt>, StoreError> {
+        self.store.doubts(BATCH).await
     }
 
-    /// Asks about every doubt that is due.
-    pub async fn look(&self) {
-        let doubts = self.doubts().await;
+    /// Asks about every doubt that is due, and says how many there are. All of them are looked at:
+    /// old ones that nobody can settle must not hide young ones.
+    pub async fn look(&self) -> usize {
+        let Ok(doubts) = self.store.doubts(usize::MAX).await else { return 0 };
+        self.count(&doubts);
         self.forget_others(&doubts);
-        for doubt in doubts {
-            let now = self.clock.now();
-            let name = Name::of(&doubt.intent);
-            let last = self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
-            if is_due(doubt.since, last, now) {
-                self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name, now);
-                self.settle(&doubt, now).await;
-            }
+        let questions = futures_util::stream::iter(&doubts);
+        questions.for_each_concurrent(AT_ONCE, |doubt| self.ask_if_due(doubt)).await;
+        doubts.len()
+    }
+
+    async fn ask_if_due(&self, doubt: &Doubt) {
+        let now = self.clock.now();
+        let name = Name::of(&doubt.intent);
+        let last = self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
+        if is_due(doubt.since, last, now) {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name, now);
+            self.settle(doubt, now).await;
+        }
+    }
+
+    /// Puts the gauge right: what has expired, or was not stored, is in doubt no longer.
+    fn count(&self, doubts: &[Doubt]) {
+        for operation in OperationId::ALL.into_iter().filter(|id| id.operation().kind != OperationKind::Read) {
+            let count = doubts.iter().filter(|doubt| doubt.intent.operation == operation).count();
+            self.metrics.doubts(operation, i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
@@ -192,21 +220,38 @@ impl Resolver {
     }
 
     async fn settle(&self, doubt: &Doubt, now: Timestamp) {
-        // A repetition that is under way will end the doubt itself.
-        let Boarding::Lead(seat, _) = self.flights.board(&doubt.intent) else { return };
-        let result = match self.ask(doubt).await {
+        // A repetition that is under way will end the doubt itself; one that comes meanwhile waits.
+        let Some(_seat) = self.flights.question(&doubt.intent) else { return };
+        if !self.is_still_open(doubt).await {
+            return;
+        }
+        match self.ask(doubt).await {
             Finding::Happened(reply) => {
                 let end = End::Answered(Arc::new(StoredAnswer::from(&*reply)));
-                self.end(doubt, end, reply.learned.clone(), "happened").await;
-                Ok(*reply)
+                self.end(doubt, end, reply.learned, "happened").await;
             }
             Finding::NotSeen if now.duration_since(doubt.since) >= ABSENT_AFTER => {
                 self.end(doubt, End::Released, None, "did not happen").await;
-                Err(Error::OutcomeUnknown)
             }
-            Finding::NotSeen | Finding::NobodyToAsk | Finding::NoAnswer => Err(Error::OutcomeUnknown),
-        };
-        seat.land(result);
+            Finding::NotSeen | Finding::NobodyToAsk | Finding::NoAnswer => {}
+        }
+    }
+
+    /// Whether a doubt has not ended since it was listed; to be asked once its ids are reserved.
+    async fn is_still_open(&self, doubt: &Doubt) -> bool {
+        let now = self.clock.now();
+        match self.store.begin(&doubt.intent, now).await {
+            Ok(Begun::InDoubt(_)) => true,
+            Ok(Begun::Fresh) => {
+                // It was released meanwhile, and asking has just begun it anew.
+                let released = self.store.finish(&doubt.intent, End::Released, None, now).await;
+                if let Err(error) = released {
+                    tracing::warn!(error = %error, "a released outcome could not be stored");
+                }
+                false
+            }
+            Ok(Begun::Answered(_) | Begun::Conflict) | Err(_) => false,
+        }
     }
 
     async fn ask(&self, doubt: &Doubt) -> Finding {
@@ -267,7 +312,10 @@ impl Resolver {
     pub async fn decide(&self, name: &Name, decision: Decision) -> Result<(), Undecided> {
         let doubts = self.store.doubts(usize::MAX).await.map_err(Undecided::Store)?;
         let doubt = doubts.into_iter().find(|doubt| Name::of(&doubt.intent) == *name).ok_or(Undecided::NoSuchDoubt)?;
-        let Boarding::Lead(seat, _) = self.flights.board(&doubt.intent) else { return Err(Undecided::UnderWay) };
+        let seat = self.flights.question(&doubt.intent).ok_or(Undecided::UnderWay)?;
+        if !self.is_still_open(&doubt).await {
+            return Err(Undecided::NoSuchDoubt);
+        }
         let (end, learned) = match decision {
             Decision::Absent => (End::Released, None),
             Decision::Answered { status, body } => self.given(&doubt, status, body)?,
@@ -286,7 +334,8 @@ impl Resolver {
 
     /// The end that an operator's answer makes, and what it teaches where it is a create's.
     fn given(&self, doubt: &Doubt, status: StatusCode, body: Bytes) -> Result<(End, Option<Arc<Account>>), Undecided> {
-        let answer = Document::parse(body.clone()).map_err(|_| Undecided::BadAnswer)?;
+        let answer = Document::parse(body.clone()).ok().filter(|answer| answer.root().kind() == Kind::Object);
+        let answer = answer.ok_or(Undecided::BadAnswer)?;
         let intent = &doubt.intent;
         let request = Document::parse(intent.request.clone()).ok();
         let operation = intent.operation.operation();

@@ -97,6 +97,7 @@ impl Settler {
             reason: Some(Reason::SettledByInquiry),
             attached: Vec::new(),
             learned: learned.map(Arc::new),
+            doubt_remains: false,
             trace: Trace::default(),
             about: About::default(),
         }))

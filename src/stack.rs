@@ -21,7 +21,7 @@ use crate::config::{Config, MerchantConfig};
 use crate::entropy::Entropy;
 use crate::flights::Flights;
 use crate::inquiry::Inquirer;
-use crate::layers::breaker::breaker;
+use crate::layers::breaker::{Breaking, breaker};
 use crate::layers::client::{Client, client};
 use crate::layers::collect::{Collect, collect};
 use crate::layers::dispatch::{Dispatch, dispatch};
@@ -108,12 +108,13 @@ impl Gateway {
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
         };
+        let breaking = Breaking { breakers: Arc::clone(&breakers), tokens: Arc::clone(&tokens) };
         // The lower half first, since the gateway's own inquiries enter there.
         let lower = ServiceBuilder::new()
             .layer(layer(Arc::new(Retry::new(&config.retry, entropy.clone())), retry))
             .layer(layer(Arc::clone(&tokens), token))
             .layer(layer(Arc::new(Sign { clock: Arc::clone(clock), settings: config.upstream.snap.signature }), sign))
-            .layer(layer(Arc::clone(&breakers), breaker))
+            .layer(layer(Arc::new(breaking), breaker))
             .service(Next::last(Arc::new(trying), client));
         let inquirer = Arc::new(Inquirer::new(&routes, entropy.clone(), lower.clone()));
         let settler = Arc::new(Settler { inquirer: Arc::clone(&inquirer), store: Arc::clone(store) });
@@ -124,7 +125,8 @@ impl Gateway {
             merchants: merchants.clone(),
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
-            patience: config.upstream.deadline,
+            // An app's repetition waits as long, so it is one try and not a whole request's time.
+            patience: config.upstream.attempt_timeout,
         }));
         let attaching = References {
             store: Arc::clone(store),
@@ -174,7 +176,8 @@ impl Gateway {
         &self.parts.breakers
     }
 
-    /// Settles outcomes in doubt; somebody has to [`run`](Resolver::run) it.
+    /// Settles outcomes in doubt; somebody has to let it [`take_over`](Resolver::take_over) before the
+    /// first request, and [`run`](Resolver::run) it.
     #[must_use]
     pub fn resolver(&self) -> &Arc<Resolver> {
         &self.parts.resolver

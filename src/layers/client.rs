@@ -34,7 +34,7 @@ pub struct Client {
 
 /// The innermost step.
 pub async fn client(state: Arc<Client>, signed: Signed) -> Outcome {
-    let Signed { operation, deadline, request, admission } = signed;
+    let Signed { operation, merchant: _, deadline, request, admission } = signed;
     let started = Instant::now();
     let time = deadline.saturating_duration_since(started).min(state.attempt_timeout);
     if time.is_zero() {

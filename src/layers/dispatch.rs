@@ -131,6 +131,7 @@ impl Dispatch {
             reason: None,
             attached: Vec::new(),
             learned: None,
+            doubt_remains: false,
             trace: Trace::default(),
             about: About { dialect, ..About::default() },
         }

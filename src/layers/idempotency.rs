@@ -11,17 +11,17 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::call::{About, Call, Checked, Reply, Source, Trace, Tries};
 use crate::clock::SharedClock;
 use crate::config::{self, SameTrxId};
 use crate::crash::{self, Place};
-use crate::dialect::{Dialect, OperationId, OperationKind};
+use crate::dialect::{Dialect, Fault, OperationId, OperationKind};
 use crate::document::{Document, Meaning};
 use crate::error::{Error, Reason};
-use crate::flights::{Boarding, Flights, Landing, landed};
+use crate::flights::{Boarding, Flights, Landing, Seat, boarded, landed};
 use crate::layers::next::Next;
 use crate::store::{Begun, End, Intent, SentIds, Store, StoredAnswer};
 use crate::telemetry::metrics::{Metrics, Recognition};
@@ -57,21 +57,34 @@ pub async fn idempotency(
         return state.pass(call, &next).await;
     }
     let intent = state.intent(&call);
-    match state.flights.board(&intent) {
-        Boarding::Lead(seat, landing) => {
-            let tries = call.admission.tries();
-            let work = AssertUnwindSafe(Arc::clone(&state).lead(call, intent, next)).catch_unwind();
-            state.tasks.spawn(async move { seat.land(work.await.unwrap_or_else(|_| crashed(&tries))) });
-            landed(landing).await
-        }
-        Boarding::Follow(landing) => {
-            // A follower uses no quota and no slot.
-            drop(call);
-            state.follow(operation.id, landing).await
-        }
-        Boarding::Conflict => {
-            state.metrics.recognised(operation.id, Recognition::Conflict);
-            Err(Error::IdempotencyConflict)
+    let patience = Instant::now() + state.settings.wait;
+    loop {
+        match state.flights.board(&intent) {
+            Boarding::Lead(seat, landing) => {
+                let leading = Arc::clone(&state);
+                let tries = call.admission.tries();
+                state.tasks.spawn(async move {
+                    let work = AssertUnwindSafe(leading.lead(call, intent, next, &seat)).catch_unwind().await;
+                    seat.land(work.unwrap_or_else(|_| crashed(&tries)));
+                });
+                return landed(landing).await;
+            }
+            Boarding::Follow(landing) => {
+                // A follower uses no quota and no slot.
+                drop(call);
+                return state.follow(operation.id, landing).await;
+            }
+            // Whatever was found out is in the store when the wait is over.
+            Boarding::Wait(other) => {
+                if timeout_at(patience, boarded(other)).await.is_err() {
+                    state.metrics.recognised(operation.id, Recognition::InProgress);
+                    return Err(Error::IdempotencyInProgress);
+                }
+            }
+            Boarding::Conflict => {
+                state.metrics.recognised(operation.id, Recognition::Conflict);
+                return Err(Error::IdempotencyConflict);
+            }
         }
     }
 }
@@ -125,10 +138,11 @@ impl Idempotency {
 
     /// The work of whoever came first: record, pass on, record the end.
     async fn lead(
-        self: Arc<Self>,
+        &self,
         mut call: Call<Checked>,
         mut intent: Intent,
         next: Next<Call<Checked>, Result<Reply>>,
+        seat: &Seat,
     ) -> Result<Reply> {
         let operation = intent.operation;
         let begun = self.store.begin(&intent, self.clock.now()).await;
@@ -150,8 +164,12 @@ impl Idempotency {
                 call.body.in_doubt = true;
                 true
             }
+            Ok(Begun::Fresh) if !call.body.overdue.is_empty() => {
+                return self.refuse(&intent, std::mem::take(&mut call.body.overdue)).await;
+            }
             Ok(Begun::Fresh) => false,
         };
+        seat.fly();
         self.metrics.recognised(operation, Recognition::New);
         crash::pass(Place::Begun);
         let tries = call.admission.tries();
@@ -160,9 +178,21 @@ impl Idempotency {
         self.finish(&intent, result, doubted).await
     }
 
+    /// Turns away what may not be sent as new.
+    async fn refuse(&self, intent: &Intent, faults: Vec<Fault>) -> Result<Reply> {
+        let released = self.store.finish(intent, End::Released, None, self.clock.now()).await;
+        match released {
+            Ok(()) => Err(Error::InvalidRequest(faults)),
+            Err(error) => {
+                tracing::error!(error = %error, "a refused request could not be released");
+                Err(Error::StoreUnavailable)
+            }
+        }
+    }
+
     async fn finish(&self, intent: &Intent, result: Result<Reply>, doubted: bool) -> Result<Reply> {
         let (end, learned) = match &result {
-            Ok(reply) if is_definite(reply.status) => {
+            Ok(reply) if is_definite(reply.status) && !reply.doubt_remains => {
                 (End::Answered(Arc::new(StoredAnswer::from(reply))), reply.learned.clone())
             }
             Err(Error::OutcomeUnknown) => (End::InDoubt, None),
@@ -182,6 +212,8 @@ impl Idempotency {
                 tracing::error!(error = %error, "an answer could not be stored");
                 Ok(Reply { learned: None, reason: Some(Reason::NotStored), ..reply })
             }
+            // That this try never left says nothing about the earlier one.
+            (Err(_), _) if doubted => Err(Error::OutcomeUnknown),
             (Err(error), _) => Err(error),
         }
     }
@@ -236,9 +268,10 @@ fn replay(answer: &StoredAnswer) -> Reply {
         headers: answer.headers.clone(),
         body: answer.body.clone(),
         source: Source::Replay,
-        reason: None,
+        reason: answer.reason(),
         attached: answer.attached.clone(),
         learned: None,
+        doubt_remains: false,
         trace: Trace::default(),
         about: About::default(),
     }

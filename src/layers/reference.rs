@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::call::{About, Call, Checked, Outgoing, Reply, Source, Trace};
 use crate::clock::SharedClock;
 use crate::config::{self, OnMiss};
-use crate::dialect::{OperationId, OperationKind};
+use crate::dialect::{Operation, OperationId, OperationKind};
 use crate::document::Document;
 use crate::entropy::Entropy;
 use crate::error::Error;
@@ -28,6 +28,7 @@ use crate::settling::{Doubtful, Finding, Settler};
 use crate::store::Store;
 use crate::telemetry::metrics::{Metrics, ReferenceSource};
 use crate::upstream::Answer;
+use crate::upstream::outcome::is_definite;
 
 /// What attaching needs.
 #[derive(Debug)]
@@ -71,7 +72,8 @@ pub async fn reference(state: Arc<References>, call: Call<Checked>, next: Below)
         Some(other) => (send(&call, &checked, &other, &next).await?, other),
         None => (answer, plan),
     };
-    if answer.is_conflict() && (checked.in_doubt || answer.repeated) {
+    let mut doubt_remains = false;
+    if let Some(says) = says_of_the_first(operation, &checked, &answer) {
         let doubtful = Doubtful {
             operation,
             checked: &checked,
@@ -79,11 +81,38 @@ pub async fn reference(state: Arc<References>, call: Call<Checked>, next: Below)
             sent_id: sent_id(&checked, &plan).unwrap_or_default(),
             sent_at,
         };
-        return state.settle(&call, &doubtful).await;
+        match (state.settler.settle(errand(&call), &doubtful).await, says) {
+            (Finding::Happened(reply), _) => return Ok(*reply),
+            (_, OfTheFirst::Arrived) => return Err(Error::OutcomeUnknown),
+            (Finding::NotSeen, OfTheFirst::Nothing) => {}
+            (Finding::NobodyToAsk | Finding::NoAnswer, OfTheFirst::Nothing) => doubt_remains = true,
+        }
     }
-    let learned =
-        state.learn(&Exchange { call: &call, checked: &checked, plan: &plan, answer: &answer, sent_at }, account);
-    Ok(reply(&call, &checked, &plan, answer, learned))
+    let exchange = Exchange { call: &call, checked: &checked, plan: &plan, answer: &answer, sent_at };
+    let learned = state.learn(&exchange, account);
+    Ok(Reply { doubt_remains, ..reply(&call, &checked, &plan, answer, learned) })
+}
+
+/// What an answer to a repetition says of the try before it, where it is not the first one's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OfTheFirst {
+    /// It arrived: upstream knows its ids.
+    Arrived,
+    /// Nothing: it may be refused for what the first try did, or for what has happened since, as a
+    /// number that is taken or a date that has passed.
+    Nothing,
+}
+
+/// A repetition within one request is refused for the same reasons as its first try would have been
+/// (`errors.md` section 3: what changes with time is looked at after the ids); one that comes from the
+/// caller, perhaps a day later, need not be.
+fn says_of_the_first(operation: &Operation, checked: &Checked, answer: &Answer) -> Option<OfTheFirst> {
+    let repeats = operation.kind != OperationKind::Read && (checked.in_doubt || answer.repeated);
+    match answer.status.as_u16() {
+        409 if repeats => Some(OfTheFirst::Arrived),
+        400..=499 if checked.in_doubt && is_definite(answer.status) => Some(OfTheFirst::Nothing),
+        _ => None,
+    }
 }
 
 impl References {
@@ -155,14 +184,6 @@ impl References {
             tracing::warn!(error = %error, "what an inquiry taught could not be stored");
         }
         Ok(account)
-    }
-
-    /// A conflict with a try of our own says that it arrived; an inquiry says how it ended.
-    async fn settle(&self, call: &Call<()>, doubtful: &Doubtful<'_>) -> Result<Reply, Error> {
-        match self.settler.settle(errand(call), doubtful).await {
-            Finding::Happened(reply) => Ok(*reply),
-            Finding::NotSeen | Finding::NobodyToAsk | Finding::NoAnswer => Err(Error::OutcomeUnknown),
-        }
     }
 
     /// What a successful answer teaches; nothing where it teaches nothing new.
@@ -287,6 +308,7 @@ fn reply(call: &Call<()>, checked: &Checked, plan: &Plan, answer: Answer, learne
         reason: None,
         attached,
         learned,
+        doubt_remains: false,
         trace: Trace { attempts: call.admission.sent(), upstream_status: Some(answer.status.as_u16()) },
         about: About::default(),
     }

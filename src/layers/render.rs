@@ -50,7 +50,7 @@ pub async fn render(
 }
 
 fn render_reply(reply: Reply) -> Response<Full<Bytes>> {
-    let Reply { status, mut headers, body, source, reason, attached, trace, about, learned: _ } = reply;
+    let Reply { status, mut headers, body, source, reason, attached, trace, about, .. } = reply;
     // An upstream that speaks of itself in these words, such as another ayova, is not believed.
     for name in [REASON, ATTACHED, REPLAYED] {
         headers.remove(name);

@@ -2,8 +2,8 @@
 //!
 //! Tries again what provably never left, and what the operation's table says may be repeated with the
 //! same ids and bytes; a classic create never. Repeats are bounded by attempts, deadline and a budget
-//! shared by all. Whether a try left is the outcome's word; this layer does not know why it failed. Turns the last outcome into
-//! an answer or an error.
+//! shared by all. Whether a try left is the outcome's word; this layer does not know why it failed.
+//! Turns the last outcome into an answer or an error.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::dialect::{Operation, OperationKind, Repeat};
 use crate::entropy::Entropy;
 use crate::error::Error;
 use crate::layers::next::Next;
+use crate::upstream::outcome::is_definite;
 use crate::upstream::{Answer, NotSent, Outcome, Unknown};
 
 /// What retrying needs.
@@ -100,7 +101,7 @@ fn may_repeat(operation: &Operation, outcome: &Outcome) -> bool {
         Outcome::NotSent(NotSent::NoToken | NotSent::BreakerOpen | NotSent::Deadline | NotSent::Defect) => false,
         // With the same ids and bytes upstream recognises a repetition (`errors.md` sections 1, 4).
         Outcome::Unknown(_) => operation.repeat != Repeat::Never,
-        Outcome::Answered(answer) => operation.kind == OperationKind::Read && answer.is_gateway_trouble(),
+        Outcome::Answered(answer) => operation.kind == OperationKind::Read && answer.says_nothing(),
     }
 }
 
@@ -108,6 +109,12 @@ fn may_repeat(operation: &Operation, outcome: &Outcome) -> bool {
 /// lifted by a later try that never left.
 fn conclude(operation: &Operation, outcome: Outcome, may_have_arrived: bool) -> Result<Answer, Error> {
     match outcome {
+        // Of an earlier try that may have arrived it says nothing that stands.
+        Outcome::Answered(answer)
+            if may_have_arrived && operation.kind != OperationKind::Read && !is_definite(answer.status) =>
+        {
+            Err(Error::OutcomeUnknown)
+        }
         Outcome::Answered(answer) => Ok(Answer { repeated: may_have_arrived, ..answer }),
         Outcome::NotSent(_) if may_have_arrived && operation.kind != OperationKind::Read => Err(Error::OutcomeUnknown),
         Outcome::NotSent(NotSent::NoToken) => Err(Error::TokenUnavailable),
@@ -153,6 +160,24 @@ mod tests {
         assert!(matches!(conclude(create, not_sent(), false), Err(Error::UpstreamUnavailable)));
         let read = OperationId::SnapInquiry.operation();
         assert!(matches!(conclude(read, not_sent(), true), Err(Error::UpstreamUnavailable)));
+    }
+
+    #[test]
+    fn a_doubt_outlives_an_answer_that_does_not_stand() {
+        let answered = |status: u16| {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            Outcome::Answered(Answer::new(status, http::HeaderMap::new(), bytes::Bytes::new()))
+        };
+        let create = OperationId::SnapCreate.operation();
+        let read = OperationId::SnapInquiry.operation();
+        for status in [401, 408, 429, 503] {
+            assert!(matches!(conclude(create, answered(status), true), Err(Error::OutcomeUnknown)), "{status}");
+            assert!(conclude(create, answered(status), false).is_ok());
+            assert!(conclude(read, answered(status), true).is_ok());
+        }
+        for status in [200, 400, 404, 409] {
+            assert!(conclude(create, answered(status), true).is_ok_and(|answer| answer.repeated), "{status}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -52,7 +52,13 @@ impl Sign {
         *request.method_mut() = outgoing.method.clone();
         *request.uri_mut() = http::Uri::from(outgoing.path_and_query.clone());
         *request.headers_mut() = headers;
-        Some(Signed { operation, deadline: attempt.deadline, request, admission: attempt.admission })
+        Some(Signed {
+            operation,
+            merchant: attempt.merchant,
+            deadline: attempt.deadline,
+            request,
+            admission: attempt.admission,
+        })
     }
 
     fn add_signature(

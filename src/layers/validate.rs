@@ -1,6 +1,8 @@
 //! Holds a request against its operation's table and settles its ids.
 //!
-//! Refuses with every fault at once and before anything is recorded or sent. What the gateway itself
+//! Refuses with every fault at once and before anything is recorded or sent; but what is wrong only
+//! because its time is over goes on to `idempotency`, since the repetition of a create that was in
+//! time has its answer still. What the gateway itself
 //! adds may be missing; ids that a caller left out are taken from `Idempotency-Key` or made here
 //! (contract section 1). Knows no field by name: that is the table's affair.
 
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::HeaderMap;
+use jiff::Timestamp;
 
 use crate::call::{Call, Checked, Ids, Reply};
 use crate::clock::SharedClock;
@@ -55,12 +58,14 @@ impl Validate {
         let query: Vec<(String, String)> = form_urlencoded::parse(call.query.as_bytes()).into_owned().collect();
         let given = Given { headers: &call.headers, query: &query, body: document.as_ref() };
         let mut faults = check(operation, given, Form::Caller, self.clock.now());
+        let of_the_table = faults.len();
         let ids = self.ids(operation, &call.headers, document.as_ref(), &mut faults);
-        if faults.is_empty() {
-            Ok(Checked { document, query, ids, in_doubt: false })
-        } else {
-            Err(Error::InvalidRequest(faults))
+        // At the beginning of time nothing had expired: what is wrong then is wrong for ever.
+        let for_ever = || check(operation, given, Form::Caller, Timestamp::MIN);
+        if faults.len() > of_the_table || (!faults.is_empty() && !for_ever().is_empty()) {
+            return Err(Error::InvalidRequest(faults));
         }
+        Ok(Checked { document, query, ids, overdue: faults, in_doubt: false })
     }
 
     /// The ids a request goes by; faults where it has none and may not have one made.

@@ -158,5 +158,5 @@ pub fn subject(asked: Asked<'_>, account: Option<&super::Account>, prefix: Optio
 #[must_use]
 pub fn reread(request: &Bytes, ids: crate::call::Ids) -> Option<Checked> {
     let document = Document::parse(request.clone()).ok()?;
-    Some(Checked { document: Some(document), query: Vec::new(), ids, in_doubt: true })
+    Some(Checked { document: Some(document), query: Vec::new(), ids, overdue: Vec::new(), in_doubt: true })
 }

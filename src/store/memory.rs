@@ -4,10 +4,12 @@
 //! is forgotten, the least used first. Time of day decides what has expired, moka's own clock only
 //! when memory is given back.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use jiff::{SignedDuration, Timestamp};
@@ -15,9 +17,8 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Begun, Doubt, End, Intent, Known, SentIds, Store, StoreError, StoredAnswer};
+use super::{Begun, Doubt, End, Intent, Known, Store, StoreError, StoredAnswer};
 use crate::dialect::{Dialect, OperationId};
-use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery, Handle};
 
 /// Bytes an entry costs besides its texts: keys, counters and moka's own nodes.
@@ -34,6 +35,9 @@ pub struct MemoryStore {
     by_id: Cache<String, Arc<Entry>>,
     /// Creates only, by their transaction.
     by_transaction: Cache<String, Arc<Entry>>,
+    /// Ids of what has not ended, so that listing it does not mean looking at everything. May name
+    /// what has been forgotten; that is noticed when it is listed.
+    open: Mutex<HashSet<String>>,
     accounts: Cache<String, Arc<Account>>,
     /// Whole numbers by own digits.
     by_own_digits: Cache<String, Arc<[String]>>,
@@ -45,23 +49,19 @@ pub struct MemoryStore {
 
 #[derive(Debug)]
 struct Entry {
-    merchant: Arc<str>,
-    operation: OperationId,
-    meaning: Meaning,
-    sent: SentIds,
+    /// Without its request once it is answered.
+    intent: Intent,
     state: State,
     expires: Timestamp,
     transaction_expires: Timestamp,
-    retention: Duration,
-    transaction_retention: Duration,
 }
 
 #[derive(Clone, Debug)]
 enum State {
-    /// Under way. Should its process lose it, it is in doubt.
+    /// Under way. Should its gateway lose it, it is in doubt.
     Begun,
-    /// Nobody knows; what is needed to find out.
-    InDoubt(Box<Doubt>),
+    /// Nobody knows, since then.
+    InDoubt(Timestamp),
     Answered(Arc<StoredAnswer>),
 }
 
@@ -89,7 +89,7 @@ struct ByTransactionRetention;
 
 impl Expiry<String, Arc<Entry>> for ByRetention {
     fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        entry.answer().map(|_| entry.retention)
+        entry.answer().map(|_| entry.intent.retention)
     }
 
     fn expire_after_update(
@@ -99,13 +99,13 @@ impl Expiry<String, Arc<Entry>> for ByRetention {
         _: std::time::Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        entry.answer().map(|_| entry.retention)
+        entry.answer().map(|_| entry.intent.retention)
     }
 }
 
 impl Expiry<String, Arc<Entry>> for ByTransactionRetention {
     fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        entry.answer().map(|_| entry.transaction_retention)
+        entry.answer().map(|_| entry.intent.transaction_retention)
     }
 
     fn expire_after_update(
@@ -115,7 +115,7 @@ impl Expiry<String, Arc<Entry>> for ByTransactionRetention {
         _: std::time::Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        entry.answer().map(|_| entry.transaction_retention)
+        entry.answer().map(|_| entry.intent.transaction_retention)
     }
 }
 
@@ -137,6 +137,7 @@ impl MemoryStore {
         Self {
             by_id: answers().expire_after(ByRetention).build(),
             by_transaction: answers().expire_after(ByTransactionRetention).build(),
+            open: Mutex::default(),
             accounts: Cache::builder().max_capacity(accounts_bytes / 2).weigher(weigh_account).build(),
             by_own_digits: Cache::builder()
                 .max_capacity(index)
@@ -177,25 +178,30 @@ impl MemoryStore {
             self.by_transaction.get(&key).filter(|entry| entry.is_known_by_transaction(now))
         };
         let Some(entry) = by_id.or_else(by_transaction) else { return Begun::Fresh };
-        if entry.meaning != intent.meaning || entry.operation != intent.operation {
+        let known = &entry.intent;
+        if known.meaning != intent.meaning || known.operation != intent.operation {
             return Begun::Conflict;
         }
-        entry.answer().map_or_else(|| Begun::InDoubt(entry.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
+        entry.answer().map_or_else(|| Begun::InDoubt(known.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
     }
 
     fn write(&self, intent: &Intent, state: State, now: Timestamp) {
+        let request = match &state {
+            State::Begun | State::InDoubt(_) => intent.request.clone(),
+            State::Answered(_) => Bytes::new(),
+        };
         let entry = Arc::new(Entry {
-            merchant: Arc::clone(&intent.merchant),
-            operation: intent.operation,
-            meaning: intent.meaning,
-            sent: intent.sent.clone(),
+            intent: Intent { request, ..intent.clone() },
             state,
             expires: after(now, intent.retention),
             transaction_expires: after(now, intent.transaction_retention),
-            retention: intent.retention,
-            transaction_retention: intent.transaction_retention,
         });
-        self.by_id.insert(id_key(intent), Arc::clone(&entry));
+        let key = id_key(intent);
+        match entry.state {
+            State::Begun | State::InDoubt(_) => self.lock_open().insert(key.clone()),
+            State::Answered(_) => self.lock_open().remove(&key),
+        };
+        self.by_id.insert(key, Arc::clone(&entry));
         if let Some(key) = transaction_key(intent) {
             self.by_transaction.insert(key, entry);
         }
@@ -203,17 +209,36 @@ impl MemoryStore {
 
     /// Since when it is in doubt, if it is.
     fn since(&self, intent: &Intent) -> Option<Timestamp> {
-        match &self.by_id.get(&id_key(intent))?.state {
-            State::InDoubt(doubt) => Some(doubt.since),
+        match self.by_id.get(&id_key(intent))?.state {
+            State::InDoubt(since) => Some(since),
             State::Begun | State::Answered(_) => None,
         }
     }
 
     fn forget(&self, intent: &Intent) {
-        self.by_id.invalidate(&id_key(intent));
+        let key = id_key(intent);
+        self.lock_open().remove(&key);
+        self.by_id.invalidate(&key);
         if let Some(key) = transaction_key(intent) {
             self.by_transaction.invalidate(&key);
         }
+    }
+
+    fn lock_open(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has not ended.
+    fn unfinished(&self) -> Vec<Arc<Entry>> {
+        let mut found = Vec::new();
+        self.lock_open().retain(|key| match self.by_id.get(key) {
+            Some(entry) => {
+                found.push(entry);
+                true
+            }
+            None => false,
+        });
+        found
     }
 
     fn keep(&self, account: Arc<Account>) {
@@ -292,10 +317,7 @@ impl Store for MemoryStore {
         match end {
             End::Answered(answer) => self.write(intent, State::Answered(answer), now),
             End::InDoubt | End::Released if stands => {}
-            End::InDoubt => {
-                let doubt = Doubt { intent: intent.clone(), since: self.since(intent).unwrap_or(now) };
-                self.write(intent, State::InDoubt(Box::new(doubt)), now);
-            }
+            End::InDoubt => self.write(intent, State::InDoubt(self.since(intent).unwrap_or(now)), now),
             End::Released => self.forget(intent),
         }
         if let Some(account) = learned {
@@ -342,8 +364,8 @@ impl Store for MemoryStore {
             .map(|(_, entry)| (entry.expires, entry))
             .chain(by_transaction.map(|(_, entry)| (entry.transaction_expires, entry)))
             .map(|(expires, entry)| Known {
-                merchant: Arc::clone(&entry.merchant),
-                operation: entry.operation,
+                merchant: Arc::clone(&entry.intent.merchant),
+                operation: entry.intent.operation,
                 state: if entry.answer().is_some() { "answered" } else { "in_doubt" },
                 status: entry.answer().map(|answer| answer.status.as_u16()),
                 expires,
@@ -352,12 +374,21 @@ impl Store for MemoryStore {
         ready(Ok(found)).boxed()
     }
 
+    fn take_over(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        for entry in self.unfinished() {
+            if matches!(entry.state, State::Begun) {
+                self.write(&entry.intent, State::InDoubt(now), now);
+            }
+        }
+        ready(Ok(())).boxed()
+    }
+
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
         let mut doubts: Vec<Doubt> = self
-            .by_id
-            .iter()
-            .filter_map(|(_, entry)| match &entry.state {
-                State::InDoubt(doubt) => Some(Doubt::clone(doubt)),
+            .unfinished()
+            .into_iter()
+            .filter_map(|entry| match entry.state {
+                State::InDoubt(since) => Some(Doubt { intent: entry.intent.clone(), since }),
                 State::Begun | State::Answered(_) => None,
             })
             .collect();
@@ -405,7 +436,7 @@ pub(super) fn after(now: Timestamp, duration: Duration) -> Timestamp {
 
 #[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
 fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
-    weight(key.len() + entry.answer().map_or(0, |answer| answer_bytes(answer)))
+    weight(key.len() + entry.intent.request.len() + entry.answer().map_or(0, |answer| answer_bytes(answer)))
 }
 
 /// Bytes of an answer, about.
@@ -440,5 +471,24 @@ mod tests {
         store.settle();
         assert!(store.bytes() <= 512 * 1024, "{}", store.bytes());
         assert!(store.bytes() > 64 * 1024, "{}", store.bytes());
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_at_a_takeover_is_in_doubt() {
+        let store = MemoryStore::new(1 << 20, 1 << 20);
+        let (left, ended) = (create("E1", "T1"), create("E2", "T2"));
+        store.begin(&left, at(0)).await.unwrap();
+        store.begin(&ended, at(0)).await.unwrap();
+        store.finish(&ended, End::Answered(answer("two")), None, at(1)).await.unwrap();
+        assert!(store.doubts(9).await.unwrap().is_empty(), "what is under way is not in doubt");
+        store.take_over(at(5)).await.unwrap();
+        let doubts = store.doubts(9).await.unwrap();
+        let [doubt] = doubts.as_slice() else { panic!("{doubts:?}") };
+        assert_eq!((doubt.intent.id.as_str(), doubt.since), ("E1", at(5)));
+        assert_eq!((&doubt.intent.request, &doubt.intent.sent), (&left.request, &left.sent));
+        assert!(matches!(store.begin(&create("E9", "T1"), at(6)).await, Ok(Begun::InDoubt(sent)) if sent == left.sent));
+        assert!(matches!(store.begin(&ended, at(6)).await, Ok(Begun::Answered(_))));
+        store.take_over(at(7)).await.unwrap();
+        assert_eq!(store.doubts(9).await.unwrap()[0].since, at(5), "a doubt keeps its age");
     }
 }

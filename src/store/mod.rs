@@ -12,12 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
 use crate::call::Reply;
 use crate::dialect::{Dialect, OperationId};
 use crate::document::Meaning;
+use crate::error::Reason;
 use crate::reference::{Account, AccountQuery};
 
 pub mod memory;
@@ -83,14 +84,26 @@ pub struct StoredAnswer {
     pub attached: Vec<&'static str>,
 }
 
+/// Marks, among its headers, an answer that was put together and not upstream's own.
+const SETTLED: HeaderName = HeaderName::from_static("ayova-reason");
+
+impl StoredAnswer {
+    /// Why the gateway answers with it, where it was put together from what an inquiry found.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.headers.contains_key(SETTLED).then_some(Reason::SettledByInquiry)
+    }
+}
+
 impl From<&Reply> for StoredAnswer {
     fn from(reply: &Reply) -> Self {
-        Self {
-            status: reply.status,
-            headers: reply.headers.clone(),
-            body: reply.body.clone(),
-            attached: reply.attached.clone(),
+        let mut headers = reply.headers.clone();
+        // Upstream's word on this does not count.
+        headers.remove(SETTLED);
+        if reply.reason == Some(Reason::SettledByInquiry) {
+            headers.insert(SETTLED, HeaderValue::from_static(Reason::SettledByInquiry.code()));
         }
+        Self { status: reply.status, headers, body: reply.body.clone(), attached: reply.attached.clone() }
     }
 }
 
@@ -186,8 +199,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// What is known under an id or transaction of any merchant, for operators.
     fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>>;
 
-    /// Creates and updates in doubt, the oldest first, at most `limit`; those begun before this
-    /// process started and never ended are among them, those under way are not.
+    /// Says that a new gateway takes the store over and nothing begun before is under way any more:
+    /// what never ended is in doubt from now on. Called before the first request. A store that does
+    /// so when it is opened has nothing to do.
+    fn take_over(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = now;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Creates and updates in doubt, the oldest first, at most `limit`; those that were under way when
+    /// the store was [taken over](Self::take_over) are among them, those under way now are not.
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>>;
 
     /// Why it cannot work, if it cannot.

@@ -268,6 +268,11 @@ impl Metrics {
         self.unknown_outcomes.get_or_create(&Operation { operation: Word(operation.name()) }).inc_by(change);
     }
 
+    /// So many are in doubt.
+    pub fn doubts(&self, operation: OperationId, count: i64) {
+        self.unknown_outcomes.get_or_create(&Operation { operation: Word(operation.name()) }).set(count);
+    }
+
     /// Upstream's clock was seen.
     pub fn clock_skew(&self, seconds: f64) {
         self.clock_skew.set(seconds);

@@ -2,7 +2,12 @@
 //!
 //! One breaker per class of operation, so that a broken create does not stop reads. Closed counts
 //! failures inside a window; enough of them open it for a while; then one call may probe, and its
-//! outcome decides. Reads tokio's clock and nothing else; refusing is the layer's affair.
+//! outcome decides.
+//!
+//! A create never probes: a failed probe may have made an account. Its breaker waits for a sign of
+//! life from another class since it opened, or from the token call that a refused create asks for,
+//! and is then closed on trial, so that one failure opens it again. Reads tokio's clock and nothing
+//! else; refusing, and making that token call, are the layer's affair.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -51,6 +56,28 @@ impl Class {
     }
 }
 
+/// What a call showed of upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It answered.
+    Alive,
+    /// It could not be reached, was too slow, broke off, or something before it answered.
+    Dead,
+    /// The call never got as far as upstream, and upstream is not to blame.
+    Nothing,
+}
+
+/// What a call may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Go; its sign must be [`record`](Breakers::record)ed.
+    Go,
+    /// Stay.
+    Stay,
+    /// Stay, and have a safe call made: this class may not probe for itself.
+    StayAndProbe,
+}
+
 /// A breaker per class.
 #[derive(Debug)]
 pub struct Breakers {
@@ -64,13 +91,36 @@ impl Breakers {
     /// All closed.
     #[must_use]
     pub fn new(settings: &config::Breaker) -> Self {
-        let breaker = || Breaker::new(settings.clone());
-        Self { token: breaker(), create: breaker(), update: breaker(), read: breaker() }
+        let breaker = |probe| Breaker::new(settings.clone(), probe);
+        Self {
+            token: breaker(Probe::Own),
+            create: breaker(Probe::Elsewhere),
+            update: breaker(Probe::Own),
+            read: breaker(Probe::Own),
+        }
     }
 
-    /// The breaker of a class.
+    /// Whether a call of a class may go now.
     #[must_use]
-    pub const fn of(&self, class: Class) -> &Breaker {
+    pub fn admit(&self, class: Class, now: Instant) -> Gate {
+        self.of(class).admit(now)
+    }
+
+    /// Learns from a call that was admitted; whoever answers it is alive for creates too.
+    pub fn record(&self, class: Class, sign: Sign, now: Instant) {
+        self.of(class).record(sign, now);
+        if class != Class::Create && sign == Sign::Alive {
+            self.create.vouch();
+        }
+    }
+
+    /// `closed`, `open` or `half_open`, for `/status`.
+    #[must_use]
+    pub fn state(&self, class: Class, now: Instant) -> &'static str {
+        self.of(class).state(now)
+    }
+
+    const fn of(&self, class: Class) -> &Breaker {
         match class {
             Class::Token => &self.token,
             Class::Create => &self.create,
@@ -80,10 +130,20 @@ impl Breakers {
     }
 }
 
+/// Who finds out whether an open breaker may close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// One of its own calls.
+    Own,
+    /// Calls of other classes.
+    Elsewhere,
+}
+
 /// One breaker.
 #[derive(Debug)]
-pub struct Breaker {
+struct Breaker {
     settings: config::Breaker,
+    probe: Probe,
     state: Mutex<State>,
 }
 
@@ -91,64 +151,79 @@ pub struct Breaker {
 enum State {
     /// Times of the latest failures, the oldest first; never more than `failures`.
     Closed(VecDeque<Instant>),
+    /// Closed on another class's word: the next call decides.
+    Trial,
     Open {
         until: Instant,
+        /// Whether another class has been answered since.
+        vouched: bool,
     },
-    /// A probe is under way since then.
-    Probing {
-        since: Instant,
-    },
+    /// A probe, wherever it is made, is under way since then.
+    Probing { since: Instant },
 }
 
 impl Breaker {
-    /// A closed breaker.
-    #[must_use]
-    pub const fn new(settings: config::Breaker) -> Self {
-        Self { settings, state: Mutex::new(State::Closed(VecDeque::new())) }
+    const fn new(settings: config::Breaker, probe: Probe) -> Self {
+        Self { settings, probe, state: Mutex::new(State::Closed(VecDeque::new())) }
     }
 
-    /// Whether a call may go now. Whoever gets `true` must [`record`](Self::record) its outcome.
-    #[must_use]
-    pub fn admits(&self, now: Instant) -> bool {
+    fn admit(&self, now: Instant) -> Gate {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match *state {
-            State::Closed(_) => true,
-            State::Open { until } if now < until => false,
+            State::Closed(_) | State::Trial => return Gate::Go,
+            State::Open { until, .. } if now < until => return Gate::Stay,
             // A probe whose caller vanished must not keep it open for ever.
-            State::Probing { since } if now < since + self.settings.open_for => false,
-            State::Open { .. } | State::Probing { .. } => {
-                *state = State::Probing { since: now };
-                true
+            State::Probing { since } if now < since + self.settings.open_for => return Gate::Stay,
+            State::Open { vouched: true, .. } if self.probe == Probe::Elsewhere => {
+                *state = State::Trial;
+                return Gate::Go;
             }
+            State::Open { .. } | State::Probing { .. } => {}
+        }
+        *state = State::Probing { since: now };
+        match self.probe {
+            Probe::Own => Gate::Go,
+            Probe::Elsewhere => Gate::StayAndProbe,
         }
     }
 
-    /// Learns from a call that was admitted.
-    pub fn record(&self, healthy: bool, now: Instant) {
+    fn record(&self, sign: Sign, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&mut *state, healthy) {
-            (State::Closed(_) | State::Open { .. }, true) => {}
-            (State::Probing { .. }, true) => *state = State::Closed(VecDeque::new()),
-            (State::Probing { .. }, false) => *state = State::Open { until: now + self.settings.open_for },
-            (State::Open { .. }, false) => {}
-            (State::Closed(failures), false) => {
+        let open = State::Open { until: now + self.settings.open_for, vouched: false };
+        match (&mut *state, sign) {
+            (State::Closed(_) | State::Open { .. } | State::Trial, Sign::Nothing)
+            | (State::Closed(_) | State::Open { .. }, Sign::Alive)
+            | (State::Open { .. }, Sign::Dead) => {}
+            (State::Probing { .. } | State::Trial, Sign::Alive) => *state = State::Closed(VecDeque::new()),
+            (State::Probing { .. } | State::Trial, Sign::Dead) => *state = open,
+            // The probe found out nothing: the next call is one.
+            (State::Probing { .. }, Sign::Nothing) => *state = State::Open { until: now, vouched: false },
+            (State::Closed(failures), Sign::Dead) => {
                 failures.push_back(now);
                 while failures.front().is_some_and(|at| *at + self.settings.window < now) {
                     failures.pop_front();
                 }
                 if failures.len() >= self.settings.failures as usize {
-                    *state = State::Open { until: now + self.settings.open_for };
+                    *state = open;
                 }
             }
         }
     }
 
-    /// `closed`, `open` or `half_open`, for `/status`.
-    #[must_use]
-    pub fn state(&self, now: Instant) -> &'static str {
+    /// Another class was answered.
+    fn vouch(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *state, self.probe) {
+            (State::Open { vouched, .. }, _) => *vouched = true,
+            (State::Probing { .. }, Probe::Elsewhere) => *state = State::Trial,
+            (State::Probing { .. }, Probe::Own) | (State::Closed(_) | State::Trial, _) => {}
+        }
+    }
+
+    fn state(&self, now: Instant) -> &'static str {
         match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Closed(_) => "closed",
-            State::Open { until } if now < until => "open",
+            State::Closed(_) | State::Trial => "closed",
+            State::Open { until, .. } if now < until => "open",
             State::Open { .. } | State::Probing { .. } => "half_open",
         }
     }
@@ -160,44 +235,102 @@ mod tests {
 
     use super::*;
 
-    fn breaker() -> Breaker {
-        Breaker::new(config::Breaker { failures: 3, window: Duration::from_secs(10), open_for: Duration::from_secs(5) })
+    fn settings() -> config::Breaker {
+        config::Breaker { failures: 3, window: Duration::from_secs(10), open_for: Duration::from_secs(5) }
     }
 
     #[tokio::test(start_paused = true)]
     async fn walks_every_transition() {
-        let breaker = breaker();
+        let breaker = Breaker::new(settings(), Probe::Own);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for second in 0..2 {
-            assert!(breaker.admits(at(second)));
-            breaker.record(false, at(second));
+            assert_eq!(breaker.admit(at(second)), Gate::Go);
+            breaker.record(Sign::Dead, at(second));
+            breaker.record(Sign::Nothing, at(second));
         }
         assert_eq!(breaker.state(at(2)), "closed");
-        breaker.record(false, at(2));
+        breaker.record(Sign::Dead, at(2));
         assert_eq!(breaker.state(at(2)), "open");
-        assert!(!breaker.admits(at(6)));
-        assert!(breaker.admits(at(7)), "one probe");
-        assert!(!breaker.admits(at(7)), "only one");
-        breaker.record(false, at(8));
-        assert!(!breaker.admits(at(12)));
-        assert!(breaker.admits(at(13)));
-        breaker.record(true, at(13));
+        assert_eq!(breaker.admit(at(6)), Gate::Stay);
+        assert_eq!(breaker.admit(at(7)), Gate::Go, "one probe");
+        assert_eq!(breaker.admit(at(7)), Gate::Stay, "only one");
+        breaker.record(Sign::Dead, at(8));
+        assert_eq!(breaker.admit(at(12)), Gate::Stay);
+        assert_eq!(breaker.admit(at(13)), Gate::Go);
+        breaker.record(Sign::Nothing, at(13));
+        assert_eq!(breaker.admit(at(13)), Gate::Go, "a probe that never left is made again");
+        breaker.record(Sign::Alive, at(13));
         assert_eq!(breaker.state(at(13)), "closed");
     }
 
     #[tokio::test(start_paused = true)]
     async fn old_failures_do_not_count_and_lost_probes_do_not_block() {
-        let breaker = breaker();
+        let breaker = Breaker::new(settings(), Probe::Own);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for second in [0, 1, 12, 13] {
-            breaker.record(false, at(second));
+            breaker.record(Sign::Dead, at(second));
         }
         assert_eq!(breaker.state(at(13)), "closed");
-        breaker.record(false, at(14));
-        assert!(breaker.admits(at(20)), "a probe whose outcome never comes");
-        assert!(!breaker.admits(at(21)));
-        assert!(breaker.admits(at(25)));
+        breaker.record(Sign::Dead, at(14));
+        assert_eq!(breaker.admit(at(20)), Gate::Go, "a probe whose outcome never comes");
+        assert_eq!(breaker.admit(at(21)), Gate::Stay);
+        assert_eq!(breaker.admit(at(25)), Gate::Go);
+    }
+
+    /// Opened by three failures at the given moment.
+    fn opened(at: Instant) -> Breakers {
+        let breakers = Breakers::new(&settings());
+        for _ in 0..3 {
+            breakers.record(Class::Create, Sign::Dead, at);
+        }
+        breakers
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_create_never_probes() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let breakers = opened(at(0));
+        let create = |second| breakers.admit(Class::Create, at(second));
+        assert_eq!(create(4), Gate::Stay);
+        assert_eq!(create(5), Gate::StayAndProbe);
+        assert_eq!(create(6), Gate::Stay, "one probe at a time");
+        assert_eq!(create(10), Gate::StayAndProbe, "it came to nothing");
+        breakers.record(Class::Token, Sign::Dead, at(10));
+        assert_eq!(breakers.state(Class::Create, at(10)), "half_open");
+        breakers.record(Class::Token, Sign::Alive, at(11));
+        assert_eq!(create(11), Gate::Go);
+        assert_eq!(create(11), Gate::Go, "closed, not a single probe");
+        breakers.record(Class::Create, Sign::Dead, at(12));
+        assert_eq!(breakers.state(Class::Create, at(12)), "open", "on trial one failure is enough");
+        assert_eq!(create(17), Gate::StayAndProbe);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_other_class_vouches_for_creates_but_not_before_the_time() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for class in [Class::Token, Class::Update, Class::Read] {
+            let breakers = opened(at(0));
+            breakers.record(class, Sign::Dead, at(1));
+            breakers.record(class, Sign::Nothing, at(1));
+            breakers.record(class, Sign::Alive, at(2));
+            assert_eq!(breakers.admit(Class::Create, at(4)), Gate::Stay);
+            assert_eq!(breakers.admit(Class::Create, at(5)), Gate::Go);
+            breakers.record(Class::Create, Sign::Alive, at(5));
+            for _ in 0..2 {
+                breakers.record(Class::Create, Sign::Dead, at(6));
+            }
+            assert_eq!(breakers.state(Class::Create, at(6)), "closed", "the trial is over");
+        }
+        // A sign from before it opened says nothing.
+        let breakers = Breakers::new(&settings());
+        breakers.record(Class::Read, Sign::Alive, at(0));
+        for _ in 0..3 {
+            breakers.record(Class::Create, Sign::Dead, at(1));
+        }
+        assert_eq!(breakers.admit(Class::Create, at(6)), Gate::StayAndProbe);
     }
 }

@@ -5,7 +5,7 @@ pub mod client;
 pub mod outcome;
 pub mod token;
 
-pub use breaker::{Breaker, Breakers, Class};
+pub use breaker::{Breakers, Class, Gate, Sign};
 pub use client::{HyperTransport, Transport, TransportError};
 pub use outcome::{Answer, NotSent, Outcome, Unknown};
 pub use token::{Token, Tokens};

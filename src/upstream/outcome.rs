@@ -130,16 +130,11 @@ impl Answer {
         self.status == StatusCode::NOT_FOUND && self.code().is_some_and(|code| code.case == 1)
     }
 
-    /// Whether upstream knows the ids already: after a repetition of ours that means "arrived".
+    /// Whether it says nothing: something before Ayoconnect answered (502, 503 or 504 without an
+    /// envelope), or a success is empty, cut off or not JSON.
     #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        self.status == StatusCode::CONFLICT
-    }
-
-    /// Whether something before Ayoconnect answered: a 502, 503 or 504 without an envelope.
-    #[must_use]
-    pub fn is_gateway_trouble(&self) -> bool {
-        matches!(self.status.as_u16(), 502..=504) && self.document.is_none()
+    pub fn says_nothing(&self) -> bool {
+        self.document.is_none() && matches!(self.status.as_u16(), 200..=299 | 502..=504)
     }
 }
 

@@ -19,7 +19,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::{Breakers, Class, Transport};
+use super::{Breakers, Class, Gate, Sign, Transport};
 use crate::call::Merchant;
 use crate::clock::{SharedClock, iso8601};
 use crate::config::{Retry, Secret, Upstream};
@@ -136,6 +136,14 @@ impl Tokens {
         timeout_at(deadline, slot.fetch()).await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// Fetches a token in the background although there may be a good one: a call that is always safe,
+    /// and whose answer shows that upstream is alive.
+    pub fn probe(&self, merchant: &Merchant, dialect: Dialect) {
+        if let Ok(slot) = self.slot(merchant, dialect) {
+            drop(slot.fetch());
+        }
+    }
+
     /// Drops a token that upstream refused; one that has replaced it meanwhile stays.
     pub fn refuse(&self, merchant: &Merchant, dialect: Dialect, refused: &Arc<Token>) {
         let Ok(slot) = self.slot(merchant, dialect) else { return };
@@ -223,16 +231,16 @@ impl Slot {
     }
 
     async fn fetch_once(&self) -> Result<Token, NoToken> {
-        let breaker = self.source.breakers.of(Class::Token);
-        if !breaker.admits(Instant::now()) {
+        // Before the breaker, which waits for the outcome of what it admits.
+        let request = self.request()?;
+        let asked_at = Instant::now();
+        if self.source.breakers.admit(Class::Token, asked_at) != Gate::Go {
             return Err(NoToken("the breaker of token calls is open".to_owned()));
         }
-        let asked_at = Instant::now();
-        let request = self.request()?;
         let sending = self.source.transport.send(request);
         let answered = timeout(self.source.upstream.attempt_timeout, sending).await;
-        let healthy = matches!(&answered, Ok(Ok(response)) if !response.status().is_server_error());
-        breaker.record(healthy, Instant::now());
+        let alive = matches!(&answered, Ok(Ok(response)) if !response.status().is_server_error());
+        self.source.breakers.record(Class::Token, if alive { Sign::Alive } else { Sign::Dead }, Instant::now());
         match answered {
             Err(_) => Err(NoToken("no answer in time".to_owned())),
             Ok(Err(error)) => Err(NoToken(error.to_string())),

@@ -100,28 +100,17 @@ impl Setup {
 
     fn build_over(self, sandbox: Sandbox, clock: SharedClock) -> World {
         let wire = Wire::over(sandbox.clone());
-        let mut registry = Registry::default();
-        let metrics = Arc::new(Metrics::new(&mut registry));
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(1 << 26, 1 << 25)));
-        let surroundings = Surroundings {
-            clock: Arc::clone(&clock),
-            entropy: Entropy::from_seed([self.seed; 32]),
-            transport: Arc::new(wire.clone()),
-            store: Arc::clone(&store),
-            metrics: Arc::clone(&metrics),
-        };
-        let gateway = Gateway::new(&self.config, &surroundings).unwrap();
-        let admin = Admin::new(View {
-            gateway: gateway.clone(),
-            store,
-            registry,
-            metrics,
-            effective: Value::Null,
-            clock: Arc::clone(&clock),
-            draining: Arc::default(),
-        });
-        World { gateway, wire, clock, sandbox, admin }
+        let life = Life { transport: Arc::new(wire.clone()), store, seed: self.seed };
+        World::live(life, self.config, clock, (sandbox, wire))
     }
+}
+
+/// What one gateway lives on, and another after it.
+pub(crate) struct Life {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) seed: u8,
 }
 
 fn per_second((per_second, burst): (u32, u32)) -> Rate {
@@ -134,11 +123,42 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) wire: Wire,
     pub(crate) clock: SharedClock,
+    config: Config,
     sandbox: Sandbox,
     admin: Admin,
 }
 
 impl World {
+    fn live(life: Life, config: Config, clock: SharedClock, (sandbox, wire): (Sandbox, Wire)) -> Self {
+        let Life { transport, store, seed } = life;
+        let mut registry = Registry::default();
+        let metrics = Arc::new(Metrics::new(&mut registry));
+        let surroundings = Surroundings {
+            clock: Arc::clone(&clock),
+            entropy: Entropy::from_seed([seed; 32]),
+            transport,
+            store: Arc::clone(&store),
+            metrics: Arc::clone(&metrics),
+        };
+        let gateway = Gateway::new(&config, &surroundings).unwrap();
+        let admin = Admin::new(View {
+            gateway: gateway.clone(),
+            store,
+            registry,
+            metrics,
+            effective: Value::Null,
+            clock: Arc::clone(&clock),
+            draining: Arc::default(),
+        });
+        Self { gateway, wire, clock, config, sandbox, admin }
+    }
+
+    /// Another gateway over the same upstream, on the same clock; this one is no longer used.
+    pub(crate) fn again(&self, life: Life) -> Self {
+        let upstream = (self.sandbox.clone(), self.wire.clone());
+        Self::live(life, self.config.clone(), Arc::clone(&self.clock), upstream)
+    }
+
     /// One merchant, defaults.
     pub(crate) fn new() -> Self {
         Setup::new(1).build()
@@ -188,6 +208,12 @@ impl World {
     /// An admin page.
     pub(crate) async fn admin(&self, path: &str) -> Got {
         let request = Request::builder().uri(path).body(Full::new(Bytes::new())).unwrap();
+        Got::read(self.admin.clone().oneshot(request).await.unwrap())
+    }
+
+    /// An operator's word.
+    pub(crate) async fn admin_post(&self, path: &str, body: Value) -> Got {
+        let request = Request::builder().method("POST").uri(path).body(Full::from(body.to_string())).unwrap();
         Got::read(self.admin.clone().oneshot(request).await.unwrap())
     }
 
@@ -306,6 +332,8 @@ pub(crate) enum Act {
     Panic,
     /// This comes back, and it never arrives.
     Answer(u16, &'static str),
+    /// It arrives, and this comes back instead of its answer.
+    Instead(u16, &'static str),
     /// As [`Act::Answer`], this much later.
     AnswerLate(Duration, u16, &'static str),
     /// As [`Act::Answer`], with headers.
@@ -419,6 +447,10 @@ async fn perform(act: Act, sandbox: Sandbox, request: Request<Full<Bytes>>) -> R
             return Ok(response(status, body));
         }
         Act::AnswerWith(response) => return Ok(*response),
+        Act::Instead(status, body) => {
+            sandbox.oneshot(request).await.map_err(|_| TransportError::Broken("closed".to_owned()))?;
+            return Ok(Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap());
+        }
         Act::Swallow => {
             sandbox.oneshot(request).await.map_err(|_| broken("closed"))?;
             return Err(broken("connection reset before the answer"));

@@ -12,6 +12,8 @@ mod documents;
 #[cfg(test)]
 mod embed;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod gateway_bad_input;
 #[cfg(test)]
 mod gateway_failures;

@@ -9,6 +9,7 @@ mod commands;
 mod dev;
 mod ending;
 mod logs;
+mod outage;
 mod sockets;
 
 use std::process::{ExitStatus, Stdio};
