@@ -479,7 +479,6 @@ fn schedule(seed: u64) {
     });
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test's own switch")]
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
