@@ -145,9 +145,7 @@ impl View {
 
     fn scrape(&self) -> Response<Full<Bytes>> {
         for (merchant, dialect, left) in self.gateway.tokens().seconds_left() {
-            if let Some(seconds) = left {
-                self.metrics.token_seconds_left(&merchant.name, dialect, seconds);
-            }
+            self.metrics.token_seconds_left(&merchant.name, dialect, left);
         }
         let mut text = String::new();
         if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {

@@ -257,10 +257,20 @@ impl Metrics {
         self.token_refreshes.get_or_create(&labels).inc();
     }
 
-    /// What a token is still good for; read when scraped.
-    pub fn token_seconds_left(&self, merchant: &str, dialect: Dialect, seconds: f64) {
+    /// What a token is still good for; read when scraped. A merchant that never had one has no series,
+    /// one that lost its own shows zero.
+    pub fn token_seconds_left(&self, merchant: &str, dialect: Dialect, seconds: Option<f64>) {
         let labels = MerchantDialect { merchant: merchant.to_owned(), dialect: Word(dialect.name()) };
-        self.token_seconds_left.get_or_create(&labels).set(seconds);
+        match seconds {
+            Some(seconds) => {
+                self.token_seconds_left.get_or_create(&labels).set(seconds);
+            }
+            None => {
+                if let Some(known) = self.token_seconds_left.get(&labels) {
+                    known.set(0.0);
+                }
+            }
+        }
     }
 
     /// A create or update fell into doubt, or out of it.
