@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use tokio::time::{advance, sleep, timeout};
+use tokio::time::{advance, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::mortal::mortal;
@@ -70,7 +70,9 @@ struct Sent {
     key: Key,
     /// Whether its answer stood when it was sent.
     stood: bool,
-    call: JoinHandle<Option<Got>>,
+    call: JoinHandle<Got>,
+    /// When, in time that has passed and not jumped.
+    since: Duration,
     /// Whether nothing with its ids was ever sent before.
     first: bool,
 }
@@ -89,7 +91,10 @@ struct Run {
     under_way: Vec<Sent>,
     /// Keys under which something was sent to the gateway.
     sent: BTreeSet<Key>,
+    /// Time that has passed, jumps included.
     passed: Duration,
+    /// Time that has passed, jumps apart.
+    slept: Duration,
     next_tag: u32,
     log: Vec<String>,
 }
@@ -114,6 +119,7 @@ impl Run {
             under_way: Vec::new(),
             sent: BTreeSet::new(),
             passed: Duration::ZERO,
+            slept: Duration::ZERO,
             next_tag: 1,
             log: Vec::new(),
         };
@@ -201,10 +207,15 @@ impl Run {
 
     fn send(&mut self, key: &Key, ask: Ask) {
         self.log.push(format!("{} tag {} number {:?}", key.operation.name(), key.tag, key.number));
-        let answering = self.world.send(ask);
-        let call = tokio::spawn(async move { timeout(PATIENCE, answering).await.ok() });
+        let call = tokio::spawn(self.world.send(ask));
         let first = self.sent.insert(key.clone());
-        self.under_way.push(Sent { key: key.clone(), stood: self.stood.contains_key(key), call, first });
+        self.under_way.push(Sent {
+            key: key.clone(),
+            stood: self.stood.contains_key(key),
+            call,
+            since: self.slept,
+            first,
+        });
     }
 
     /// Another body under ids that are taken: always refused, never sent.
@@ -248,6 +259,7 @@ impl Run {
         let time = Duration::from_millis(millis).min(TIME_MAX.saturating_sub(self.passed));
         self.passed += time;
         self.log.push(format!("{time:?} pass"));
+        self.slept += time;
         sleep(time).await;
         if self.random.random_bool(0.6) {
             self.look().await;
@@ -298,18 +310,25 @@ impl Run {
         let sent = std::mem::take(&mut self.under_way);
         let (ended, under_way): (Vec<_>, Vec<_>) = sent.into_iter().partition(|sent| sent.call.is_finished());
         self.under_way = under_way;
+        self.nobody_waits_too_long();
         let mut alone = self.sent.clone();
         ended.iter().chain(&self.under_way).filter(|sent| !sent.first).for_each(|sent| {
             alone.remove(&sent.key);
         });
-        for Sent { key, stood, call, first } in ended {
+        for Sent { key, stood, call, first, .. } in ended {
             let got = call.await.unwrap();
-            self.check(got.is_some(), &format!("tag {} was never answered", key.tag));
-            let got = got.unwrap();
             self.judge(&key, &got, stood);
             if first && alone.contains(&key) {
                 self.not_sent_is_true(&key, &got).await;
             }
+        }
+    }
+
+    /// Nobody waits for longer than the deadline and a wait to join.
+    fn nobody_waits_too_long(&self) {
+        for sent in &self.under_way {
+            let waited = self.slept - sent.since;
+            self.check(waited <= PATIENCE, &format!("tag {} waits for {waited:?}", sent.key.tag));
         }
     }
 
@@ -367,7 +386,6 @@ impl Run {
             (OperationId::ClassicCreate, 503) => got.source() == "upstream" && got.text().contains("0325"),
             // A conflict that cannot be settled: upstream chose the number, or no prefix is known.
             (OperationId::SnapCreate, 504) => got.reason() == "OUTCOME_UNKNOWN",
-            // It was on its way for longer than upstream lets a timestamp be old.
             (_, 400) => got.text().contains("X-TIMESTAMP"),
             _ => stands(got) && got.status < 300,
         };
@@ -451,8 +469,13 @@ fn trouble_of(random: &mut StdRng, arrived: &Arrived) -> Act {
     }
 }
 
-/// Whether an answer is one that is kept (contract section 5 rule 4).
+/// Whether an answer is one that is kept (contract section 5 rule 4). A request that was on its way
+/// for longer than upstream lets a timestamp be old is refused for that, which says nothing of an
+/// earlier try.
 fn stands(got: &Got) -> bool {
+    if got.status == 400 && got.text().contains("X-TIMESTAMP") {
+        return false;
+    }
     let of_upstream = got.source() != "gateway" || got.reason() == "SETTLED_BY_INQUIRY";
     of_upstream && matches!(got.status, 200..=299 | 400 | 402..=407 | 409..=428)
 }
