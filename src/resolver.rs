@@ -38,8 +38,8 @@ const FIRST_QUESTIONS: [SignedDuration; 4] = [
     SignedDuration::from_mins(15),
 ];
 
-/// After this long, what upstream does not show did not happen: a request cannot be under way there
-/// for so long.
+/// After this long, an update that upstream does not show did not happen: a request cannot be under
+/// way there for so long.
 const ABSENT_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
 /// After this long upstream is no longer asked.
@@ -230,7 +230,9 @@ impl Resolver {
                 let end = End::Answered(Arc::new(StoredAnswer::from(&*reply)));
                 self.end(doubt, end, reply.learned, "happened").await;
             }
-            Finding::NotSeen if now.duration_since(doubt.since) >= ABSENT_AFTER => {
+            // Never a create: an app that then came with new ids would have it twice, should it have
+            // happened after all. A repetition of an update carries the same ids in any case.
+            Finding::NotSeen if is_update(doubt) && now.duration_since(doubt.since) >= ABSENT_AFTER => {
                 self.end(doubt, End::Released, None, "did not happen").await;
             }
             Finding::NotSeen | Finding::NobodyToAsk | Finding::NoAnswer => {}
@@ -270,8 +272,12 @@ impl Resolver {
         let account = match operation.kind {
             OperationKind::Update => {
                 let query = Asked { operation, checked: &checked }.account();
-                let found = self.store.account(&intent.merchant, operation.dialect, &query).await;
-                found.ok().flatten()
+                let found = self.store.account(&intent.merchant, operation.dialect, &query).await.ok().flatten();
+                // A life of the number that began later says nothing of this update.
+                match found {
+                    Some(account) if account.created > doubt.since => return Finding::NobodyToAsk,
+                    found => found,
+                }
             }
             OperationKind::Create | OperationKind::Read => None,
         };
@@ -353,6 +359,10 @@ impl Resolver {
         let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, json)]);
         Ok((End::Answered(Arc::new(StoredAnswer { status, headers, body, attached: Vec::new() })), learned))
     }
+}
+
+fn is_update(doubt: &Doubt) -> bool {
+    doubt.intent.operation.operation().kind == OperationKind::Update
 }
 
 /// Whether a question falls between the last one and now.

@@ -49,7 +49,7 @@ pub struct Doubtful<'a> {
 pub enum Finding {
     /// It happened; this is its answer, put together from what upstream shows.
     Happened(Box<Reply>),
-    /// Upstream does not show it.
+    /// Upstream shows the account, and not what was asked for. Of a create that proves nothing.
     NotSeen,
     /// Its account cannot be named: upstream chose the number, or it is a classic create.
     NobodyToAsk,
@@ -69,12 +69,11 @@ impl Settler {
         };
         let answer = match (asked.answer.status.as_u16(), &asked.answer.document) {
             (200..=299, Some(answer)) => answer,
-            // The account is not known: nothing was made.
-            (404, Some(_)) if doubtful.operation.kind == OperationKind::Create => return Finding::NotSeen,
+            // A refusal does not prove that nothing was made: a wrong path, another prefix and an unknown
+            // number all read alike.
             _ => return Finding::NoAnswer,
         };
-        let case =
-            Case { operation: doubtful.operation, request, sent_id: doubtful.sent_id, answer, inquiry_id: &asked.id };
+        let case = Case { operation: doubtful.operation, request, sent_id: doubtful.sent_id, answer };
         let Verdict::Happened(body) = verdict(&case) else { return Finding::NotSeen };
         let Ok(document) = Document::parse(body.clone()) else { return Finding::NoAnswer };
         let lesson = Lesson {
@@ -85,9 +84,11 @@ impl Settler {
             transaction: doubtful.checked.ids.transaction.as_deref().unwrap_or_default(),
             sent_at: doubtful.sent_at,
         };
-        let learned = match doubtful.account {
-            Some(account) => learn_update(account, None, Some(request)),
-            None => learn_create(doubtful.operation.dialect, &lesson),
+        let learned = match (doubtful.operation.kind, doubtful.account) {
+            (OperationKind::Create, _) => learn_create(doubtful.operation.dialect, &lesson),
+            (OperationKind::Update, Some(account)) => learn_update(account, None, Some(request)),
+            // An update's own id is no reference, and nothing else here is sure to be one.
+            (OperationKind::Update | OperationKind::Read, _) => None,
         };
         Finding::Happened(Box::new(Reply {
             status: StatusCode::from_u16(doubtful.operation.success).unwrap_or_default(),

@@ -49,6 +49,6 @@ fn sign(outcome: &Outcome) -> Sign {
         }
         Outcome::Unknown(Unknown::Timeout | Unknown::Broken) => Sign::Dead,
         Outcome::Unknown(Unknown::ServerError { enveloped, .. }) => answered(*enveloped),
-        Outcome::Unknown(Unknown::BadAnswer) => Sign::Alive,
+        Outcome::Unknown(Unknown::BadAnswer | Unknown::Pending) => Sign::Alive,
     }
 }

@@ -196,8 +196,10 @@ impl Idempotency {
                 (End::Answered(Arc::new(StoredAnswer::from(reply))), reply.learned.clone())
             }
             Err(Error::OutcomeUnknown) => (End::InDoubt, None),
-            // What was in doubt stays so until an answer says otherwise.
-            Ok(_) | Err(_) if doubted => (End::InDoubt, None),
+            // What was in doubt stays so until an answer says otherwise; a repetition of our own may have
+            // been refused for what the try before it did.
+            Ok(reply) if doubted || reply.doubt_remains => (End::InDoubt, None),
+            Err(_) if doubted => (End::InDoubt, None),
             Ok(_) | Err(_) => (End::Released, None),
         };
         let in_doubt = matches!(end, End::InDoubt);

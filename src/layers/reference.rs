@@ -69,7 +69,14 @@ pub async fn reference(state: Arc<References>, call: Call<Checked>, next: Below)
     let (call, checked) = call.with_body(());
     let answer = send(&call, &checked, &plan, &next).await?;
     let (answer, plan) = match second_chance(&plan, &answer) {
-        Some(other) => (send(&call, &checked, &other, &next).await?, other),
+        Some(other) => {
+            let answer = send(&call, &checked, &other, &next).await?;
+            // The id was used up by the try with our reference; this one was not looked at.
+            if answer.is_conflict() {
+                return Err(Error::ReferenceUnknown(vec![]));
+            }
+            (answer, other)
+        }
         None => (answer, plan),
     };
     let mut doubt_remains = false;
@@ -84,8 +91,8 @@ pub async fn reference(state: Arc<References>, call: Call<Checked>, next: Below)
         match (state.settler.settle(errand(&call), &doubtful).await, says) {
             (Finding::Happened(reply), _) => return Ok(*reply),
             (_, OfTheFirst::Arrived) => return Err(Error::OutcomeUnknown),
-            (Finding::NotSeen, OfTheFirst::Nothing) => {}
-            (Finding::NobodyToAsk | Finding::NoAnswer, OfTheFirst::Nothing) => doubt_remains = true,
+            (Finding::NotSeen, OfTheFirst::Nothing) if operation.kind == OperationKind::Update => {}
+            (Finding::NotSeen | Finding::NobodyToAsk | Finding::NoAnswer, OfTheFirst::Nothing) => doubt_remains = true,
         }
     }
     let exchange = Exchange { call: &call, checked: &checked, plan: &plan, answer: &answer, sent_at };
@@ -103,16 +110,16 @@ enum OfTheFirst {
     Nothing,
 }
 
-/// A repetition within one request is refused for the same reasons as its first try would have been
-/// (`errors.md` section 3: what changes with time is looked at after the ids); one that comes from the
-/// caller, perhaps a day later, need not be.
+/// Whether upstream looks at ids before or after what the first try has changed is not documented
+/// (`errors.md` section 3 is an assumption), so a refusal of a repetition is not yet the first one's.
 fn says_of_the_first(operation: &Operation, checked: &Checked, answer: &Answer) -> Option<OfTheFirst> {
-    let repeats = operation.kind != OperationKind::Read && (checked.in_doubt || answer.repeated);
-    match answer.status.as_u16() {
-        409 if repeats => Some(OfTheFirst::Arrived),
-        400..=499 if checked.in_doubt && is_definite(answer.status) => Some(OfTheFirst::Nothing),
-        _ => None,
+    if operation.kind == OperationKind::Read || !(checked.in_doubt || answer.repeated) {
+        return None;
     }
+    if answer.is_conflict() || answer.knows_the_flow(operation.dialect) {
+        return Some(OfTheFirst::Arrived);
+    }
+    (answer.status.is_client_error() && is_definite(answer.status)).then_some(OfTheFirst::Nothing)
 }
 
 impl References {

@@ -99,6 +99,8 @@ fn may_repeat(operation: &Operation, outcome: &Outcome) -> bool {
         Outcome::NotSent(NotSent::Connect) => true,
         // Token calls are tried again where they are made; the others would end the same way.
         Outcome::NotSent(NotSent::NoToken | NotSent::BreakerOpen | NotSent::Deadline | NotSent::Defect) => false,
+        // Upstream has it and is at work on it.
+        Outcome::Unknown(Unknown::Pending) => false,
         // With the same ids and bytes upstream recognises a repetition (`errors.md` sections 1, 4).
         Outcome::Unknown(_) => operation.repeat != Repeat::Never,
         Outcome::Answered(answer) => operation.kind == OperationKind::Read && answer.says_nothing(),
@@ -125,9 +127,10 @@ fn conclude(operation: &Operation, outcome: Outcome, may_have_arrived: bool) -> 
         Outcome::Unknown(why) => Err(match (operation.kind, why) {
             (OperationKind::Create | OperationKind::Update, _) => Error::OutcomeUnknown,
             (OperationKind::Read, Unknown::Timeout) => Error::UpstreamTimeout,
-            (OperationKind::Read, Unknown::Broken | Unknown::BadAnswer | Unknown::ServerError { .. }) => {
-                Error::UpstreamTimeout
-            }
+            (
+                OperationKind::Read,
+                Unknown::Broken | Unknown::BadAnswer | Unknown::Pending | Unknown::ServerError { .. },
+            ) => Error::UpstreamTimeout,
         }),
     }
 }

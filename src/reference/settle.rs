@@ -1,9 +1,9 @@
 //! What an inquiry says about a create or update nobody knows the outcome of.
 //!
 //! Pure: the request as it was sent and the inquiry's answer in, a verdict out. A create happened
-//! where the account's reference is the id the create was sent under (`snap.md` section 7); an update
-//! happened where the account shows what it asked for. Asking, waiting and storing are others'
-//! affairs.
+//! where the account's reference, wherever it stands, is the id the create was sent under (`snap.md`
+//! sections 6, 7); an update happened where the account shows what it asked for. That something does
+//! not show proves little, least of all for a create. Asking, waiting and storing are others' affairs.
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
@@ -18,7 +18,8 @@ use crate::document::{Document, Value};
 pub enum Verdict {
     /// It happened: the body its answer would have had.
     Happened(Bytes),
-    /// The account does not show it: it has not happened so far.
+    /// The account does not show it. Of an update that means it is not in force; of a create it means
+    /// nothing: the number may be another's, the reference may stand elsewhere.
     NotSeen,
 }
 
@@ -33,8 +34,6 @@ pub struct Case<'a> {
     pub sent_id: &'a str,
     /// The inquiry's or get's answer.
     pub answer: &'a Document,
-    /// The id the inquiry was sent under.
-    pub inquiry_id: &'a str,
 }
 
 /// Holds the request against what upstream shows now.
@@ -42,7 +41,7 @@ pub struct Case<'a> {
 pub fn verdict(case: &Case<'_>) -> Verdict {
     let Some(data) = case.answer.root().member("virtualAccountData") else { return Verdict::NotSeen };
     let happened = match case.operation.id {
-        OperationId::SnapCreate => reference(case, data).is_some_and(|reference| reference == case.sent_id),
+        OperationId::SnapCreate => references(case.answer.root()).any(|reference| reference == case.sent_id),
         OperationId::SnapUpdate => shows(case.request, data, SNAP_CHANGES),
         OperationId::ClassicUpdate => shows(case.request, data, CLASSIC_CHANGES),
         OperationId::ClassicCreate | OperationId::SnapInquiry | OperationId::ClassicGet => false,
@@ -80,10 +79,15 @@ fn shows(request: &Document, data: Value<'_>, changes: &[&[&str]]) -> bool {
         })
 }
 
-/// The account's own reference, which may stand under either name (`snap.md` section 6).
-fn reference<'a>(case: &Case<'_>, data: Value<'a>) -> Option<&'a str> {
-    let text = |name: &str| data.member(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    text("originalReferenceNo").or_else(|| text("referenceNo").filter(|found| *found != case.inquiry_id))
+/// Every reference an answer shows: under either name, in the data, at the top or in
+/// `additionalInfo` (`protocol/README.md` section 4). The inquiry's own id is among them and equals no
+/// create's.
+fn references(root: Value<'_>) -> impl Iterator<Item = &str> {
+    let data = root.member("virtualAccountData");
+    let places = [data, Some(root), data.and_then(|data| data.member("additionalInfo"))];
+    places.into_iter().flatten().flat_map(|place| {
+        ["originalReferenceNo", "referenceNo"].into_iter().filter_map(move |name| place.member(name)?.as_str())
+    })
 }
 
 /// The body the lost answer would have had: the account as upstream shows it, under the lost request's
@@ -101,6 +105,8 @@ fn body(case: &Case<'_>, data: Value<'_>) -> Option<Bytes> {
     }
     if case.operation.id == OperationId::SnapCreate {
         members.remove("originalReferenceNo");
+    } else if let Some(original) = case.request.root().member("originalReferenceNo").and_then(Value::as_str) {
+        members.entry("originalReferenceNo").or_insert_with(|| original.into());
     }
     members.insert("referenceNo".to_owned(), case.sent_id.into());
     let body = json!({

@@ -54,6 +54,8 @@ pub enum Unknown {
     },
     /// A success whose body is empty, cut off or no JSON object, or an answer over the size bound.
     BadAnswer,
+    /// Accepted, the outcome comes later (`errors.md` section 4: SNAP 202).
+    Pending,
 }
 
 impl Outcome {
@@ -130,6 +132,37 @@ impl Answer {
         self.status == StatusCode::NOT_FOUND && self.code().is_some_and(|code| code.case == 1)
     }
 
+    /// Whether upstream knows the ids already: after a try of our own that means "arrived".
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT
+    }
+
+    /// Whether it says that the outcome comes later, by its status or by its code.
+    #[must_use]
+    pub fn is_pending(&self, dialect: Dialect) -> bool {
+        let by_code = || self.code().is_some_and(|code| code.category() == Category::Pending);
+        dialect == Dialect::Snap && self.status.is_success() && (self.status == StatusCode::ACCEPTED || by_code())
+    }
+
+    /// Whether classic says that the correlation id is in use (code 0325): after a try of our own that
+    /// means "arrived", as a conflict does in SNAP.
+    #[must_use]
+    pub fn knows_the_flow(&self, dialect: Dialect) -> bool {
+        dialect == Dialect::Classic && self.classic_codes().iter().any(|code| code == FLOW_IN_USE)
+    }
+
+    /// The four-digit codes of a classic refusal, however they are written: as a text, as a number, or
+    /// at the end of `message` (`errors.md` section 1). One that cannot be read is empty.
+    fn classic_codes(&self) -> Vec<String> {
+        let Some(document) = &self.document else { return Vec::new() };
+        let root = document.root();
+        let inner = root.member("errors").into_iter().flat_map(|errors| errors.elements().map(classic_code));
+        let outer = ["code", "responseCode"].into_iter().filter_map(|name| root.member(name)).map(code_text);
+        // The outer one is mostly the HTTP status over again, which is no code.
+        inner.chain(outer.filter(|code| code.len() == 4)).collect()
+    }
+
     /// Whether it says nothing: something before Ayoconnect answered (502, 503 or 504 without an
     /// envelope), or a success is empty, cut off or not JSON.
     #[must_use]
@@ -180,6 +213,8 @@ pub fn classify(operation: &Operation, answer: Answer) -> Outcome {
     let status = answer.status.as_u16();
     if answer.status.is_success() && answer.document.is_none() && !is_object(&answer.body) {
         Outcome::Unknown(Unknown::BadAnswer)
+    } else if answer.is_pending(operation.dialect) {
+        Outcome::Unknown(Unknown::Pending)
     } else if answer.status.is_server_error() && !refuses(operation.dialect, &answer) {
         Outcome::Unknown(Unknown::ServerError { status, enveloped: answer.document.is_some() })
     } else {
@@ -196,13 +231,34 @@ fn is_object(body: &[u8]) -> bool {
 /// Whether a server error is really a refusal: classic answers 503 with `errors[]` to nearly
 /// everything, except where a code says that nobody knows (`errors.md` section 1).
 fn refuses(dialect: Dialect, answer: &Answer) -> bool {
-    let Some(document) = answer.document.as_ref().filter(|_| dialect == Dialect::Classic) else { return false };
-    let Some(errors) = document.root().member("errors") else { return false };
-    let mut codes = errors.elements().map(|error| error.member("code").and_then(Value::as_str)).peekable();
-    answer.status == StatusCode::SERVICE_UNAVAILABLE
-        && codes.peek().is_some()
-        && codes.all(|code| !code.is_some_and(|code| DOUBTFUL.contains(&code)))
+    if dialect != Dialect::Classic || answer.status != StatusCode::SERVICE_UNAVAILABLE {
+        return false;
+    }
+    let codes = answer.classic_codes();
+    let refusal = |code: &String| !code.is_empty() && !DOUBTFUL.contains(&code.as_str());
+    !codes.is_empty() && codes.iter().all(refusal)
 }
+
+/// An entry's code; failing that, the one its message ends with.
+fn classic_code(error: Value<'_>) -> String {
+    let code = error.member("code").map(code_text).filter(|code| !code.is_empty());
+    code.unwrap_or_else(|| {
+        let message = error.member("message").and_then(Value::as_str).unwrap_or_default();
+        let last = message.rsplit('.').next().unwrap_or_default();
+        if last.len() == 4 && last.bytes().all(|byte| byte.is_ascii_digit()) { last.to_owned() } else { String::new() }
+    })
+}
+
+/// A code as four digits; a number has lost its leading zeros.
+fn code_text(value: Value<'_>) -> String {
+    match value.as_str() {
+        Some(text) => text.trim().to_owned(),
+        None => value.as_integer().map_or_else(String::new, |number| format!("{number:04}")),
+    }
+}
+
+/// Classic code of a correlation id that is in use.
+const FLOW_IN_USE: &str = "0325";
 
 /// Classic codes after which the operation may have happened: bank timeout, internal error.
 const DOUBTFUL: [&str; 2] = ["0025", "0201"];
@@ -250,6 +306,32 @@ mod tests {
         assert_eq!(outcome(create, 502, r#"{"errors":[{"code":"0505"}]}"#), "ServerError(502)");
         assert_eq!(outcome(OperationId::SnapCreate, 503, r#"{"errors":[{"code":"0505"}]}"#), "ServerError(503)");
         assert_eq!(outcome(OperationId::SnapUpdate, 504, r#"{"responseCode":"5042800"}"#), "ServerError(504)");
+    }
+
+    #[test]
+    fn a_code_is_read_however_it_is_written_and_doubted_where_it_cannot_be() {
+        let create = OperationId::ClassicCreate;
+        assert_eq!(outcome(create, 503, r#"{"responseCode":503,"errors":[{"code":505}]}"#), "answered");
+        for body in [
+            r#"{"errors":[{"code":201}]}"#,
+            r#"{"code":"0201","errors":[{"code":"0505"}]}"#,
+            r#"{"errors":[{"message":"error.validator.0025"}]}"#,
+            r#"{"errors":[{"details":"something"}]}"#,
+            r#"{"errors":[{"code":{}}]}"#,
+        ] {
+            assert_eq!(outcome(create, 503, body), "ServerError(503)", "{body}");
+        }
+    }
+
+    #[test]
+    fn accepted_is_not_done() {
+        for operation in [OperationId::SnapCreate, OperationId::SnapUpdate] {
+            assert_eq!(outcome(operation, 202, r#"{"responseCode":"2022700"}"#), "Pending");
+            assert_eq!(outcome(operation, 200, r#"{"responseCode":"2022700"}"#), "Pending");
+            assert_eq!(outcome(operation, 200, r#"{"responseCode":"2002700"}"#), "answered");
+        }
+        assert_eq!(outcome(OperationId::SnapInquiry, 202, "{}"), "answered");
+        assert_eq!(outcome(OperationId::ClassicCreate, 202, "{}"), "answered");
     }
 
     #[test]

@@ -383,9 +383,8 @@ impl Run {
     fn settled(&self, key: &Key, got: &Got) {
         let fine = match (key.operation, got.status) {
             // It cannot be looked up: upstream knows the id, and the create stays in doubt.
-            (OperationId::ClassicCreate, 503) => got.source() == "upstream" && got.text().contains("0325"),
             // A conflict that cannot be settled: upstream chose the number, or no prefix is known.
-            (OperationId::SnapCreate, 504) => got.reason() == "OUTCOME_UNKNOWN",
+            (OperationId::ClassicCreate | OperationId::SnapCreate, 504) => got.reason() == "OUTCOME_UNKNOWN",
             (_, 400) => got.text().contains("X-TIMESTAMP"),
             _ => stands(got) && got.status < 300,
         };

@@ -91,8 +91,8 @@ fn failures() -> Vec<Failure> {
         failure(
             "Connection reset after the request was carried out",
             "The worst moment. SNAP recognises the repeated pair. A classic create cannot be asked about: to its \
-             repetition upstream answers that the correlation id is used (code 0325 of `errors[]`), which comes back \
-             as it is and leaves the create in doubt.",
+             repetition upstream answers that the correlation id is used (code 0325 of `errors[]`), which says \
+             that it arrived and not what its answer was: the create stays in doubt.",
             Sandbox(|_| json!({"reset_after_commit": true})),
         ),
         failure(
