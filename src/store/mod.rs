@@ -179,7 +179,8 @@ pub trait Store: Send + Sync + fmt::Debug {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Records an account; an older create never replaces a newer one.
+    /// Records an account; an older create never replaces a newer one, and what was read
+    /// ([`Account::READ`]) never a create's.
     fn remember(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The account a request is about; nothing where it is unknown or several fit.

@@ -123,7 +123,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
     })
 }
 
-/// The same create again may bring a new amount, hence `>=`.
+/// The same create again may bring a new amount, hence `>=`; what was read is older than any create.
 const REMEMBER: &str = "
 INSERT INTO accounts (digits, merchant, dialect, number, own_digits, bank_code, amount, created_at, reference,
     trx_id, partner_service_id, customer_no, account_id, customer_id, correlation_id, forget_at)
