@@ -86,7 +86,7 @@ impl Settler {
             sent_at: doubtful.sent_at,
         };
         let learned = match doubtful.account {
-            Some(account) => learn_update(account, None, Some(request)),
+            Some(account) => Some(learn_update(account, None, Some(request))),
             None => learn_create(doubtful.operation.dialect, &lesson),
         };
         Finding::Happened(Box::new(Reply {

@@ -184,16 +184,16 @@ pub fn learn_read(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
 }
 
 /// The record after an update: its new amount, and the reference it was sent under where that was the
-/// right one after all. Nothing where nothing changed.
+/// right one after all. One that changes nothing shows that the account lives, and is recorded for that.
 #[must_use]
-pub fn learn_update(known: &Account, sent_reference: Option<&str>, request: Option<&Document>) -> Option<Account> {
+pub fn learn_update(known: &Account, sent_reference: Option<&str>, request: Option<&Document>) -> Account {
     let value = request.and_then(|request| request.root().at(&["totalAmount", "value"])?.as_str());
     let mut account = known.clone();
     account.amount = value.and_then(Amount::parse).or(account.amount);
     if let (Handle::Snap { reference_no, .. }, Some(sent)) = (&mut account.handle, sent_reference) {
         sent.clone_into(reference_no);
     }
-    (account != *known).then_some(account)
+    account
 }
 
 fn snap_account(lesson: &Lesson<'_>, reference: &str, amount: Option<Amount>) -> Option<Account> {

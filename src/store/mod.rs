@@ -183,6 +183,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// ([`Account::READ`]) never a create's.
     fn remember(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Says that the account still lives, so that its record is kept on; changes nothing else of it. A
+    /// store that forgets no account by its age has nothing to do.
+    fn touch(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = account;
+        ready(Ok(())).boxed()
+    }
+
     /// The account a request is about; nothing where it is unknown or several fit.
     fn account<'a>(
         &'a self,
