@@ -292,7 +292,7 @@ fn describe_account(account: &Account) -> Value {
         "number": masked(&account.number),
         "bankCode": account.bank_code,
         "amount": account.amount.map(|amount| amount.to_string()),
-        "created": iso8601(account.created),
+        "created": (account.created != Account::READ).then(|| iso8601(account.created)),
         "referenceNo": account.value(Attach::Reference),
         "trxId": account.value(Attach::TransactionId),
     })

@@ -86,7 +86,7 @@ impl Settler {
         };
         let learned = match (doubtful.operation.kind, doubtful.account) {
             (OperationKind::Create, _) => learn_create(doubtful.operation.dialect, &lesson),
-            (OperationKind::Update, Some(account)) => learn_update(account, None, Some(request)),
+            (OperationKind::Update, Some(account)) => Some(learn_update(account, None, Some(request))),
             // An update's own id is no reference, and nothing else here is sure to be one.
             (OperationKind::Update | OperationKind::Read, _) => None,
         };

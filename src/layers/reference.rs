@@ -96,6 +96,7 @@ pub async fn reference(state: Arc<References>, call: Call<Checked>, next: Below)
         }
     }
     let exchange = Exchange { call: &call, checked: &checked, plan: &plan, answer: &answer, sent_at };
+    state.touch(&exchange, account.as_ref()).await;
     let learned = state.learn(&exchange, account);
     Ok(Reply { doubt_remains, ..reply(&call, &checked, &plan, answer, learned) })
 }
@@ -193,6 +194,16 @@ impl References {
         Ok(account)
     }
 
+    /// A read that upstream answered shows that the account lives, so its record must too.
+    async fn touch(&self, exchange: &Exchange<'_>, known: Option<&Arc<Account>>) {
+        let read = exchange.call.operation().kind == OperationKind::Read && exchange.answer.status.is_success();
+        if let Some(account) = known.filter(|_| read)
+            && let Err(error) = self.store.touch(Arc::clone(account)).await
+        {
+            tracing::warn!(error = %error, "an account that was read could not be marked as living");
+        }
+    }
+
     /// What a successful answer teaches; nothing where it teaches nothing new.
     fn learn(&self, exchange: &Exchange<'_>, known: Option<Arc<Account>>) -> Option<Arc<Account>> {
         let Exchange { call, checked, plan, answer, sent_at } = exchange;
@@ -209,7 +220,7 @@ impl References {
         let learned = match (operation.kind, known) {
             (OperationKind::Create, _) => learn_create(operation.dialect, &lesson),
             (OperationKind::Update, Some(known)) => {
-                learn_update(&known, sent_reference(plan, lesson.request), lesson.request)
+                Some(learn_update(&known, sent_reference(plan, lesson.request), lesson.request))
             }
             (OperationKind::Read, Some(_)) => None,
             (OperationKind::Update | OperationKind::Read, None) => learn_read(operation.dialect, &lesson),

@@ -3,7 +3,7 @@
 //! Refuses with every fault at once and before anything is recorded or sent; but what is wrong only
 //! because its time is over goes on to `idempotency`, since the repetition of a create that was in
 //! time has its answer still. What the gateway itself
-//! adds may be missing; ids that a caller left out are taken from `Idempotency-Key` or made here
+//! adds may be missing; ids that a caller left out are made here, those of creates and updates from `Idempotency-Key` where it is sent
 //! (contract section 1). Knows no field by name: that is the table's affair.
 
 use std::sync::Arc;
@@ -90,7 +90,8 @@ impl Validate {
                 format!("must have at most {KEY_MAX} characters"),
             ));
         }
-        let derived = key.map(|key| id_from_key(&key));
+        // The same question asked twice is two questions, and upstream takes an id once.
+        let derived = key.filter(|_| operation.kind != OperationKind::Read).map(|key| id_from_key(&key));
         let flow_is_recorded = operation.dialect == Dialect::Classic && operation.kind != OperationKind::Create;
         if given.is_none() && derived.is_none() && self.refuses_without_key(operation) {
             let already = faults.iter().any(|fault| fault.field == name);

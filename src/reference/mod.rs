@@ -32,7 +32,7 @@ pub struct Account {
     pub bank_code: Option<String>,
     /// The amount of the last successful create or update.
     pub amount: Option<Amount>,
-    /// When the create was sent: the newest wins.
+    /// When the create was sent: the newest wins. [`Account::READ`] where no create taught it.
     pub created: Timestamp,
     /// How upstream wants it named.
     pub handle: Handle,
@@ -64,6 +64,10 @@ pub enum Handle {
 }
 
 impl Account {
+    /// `created` of what was learnt by reading. A read may show a life that ends while it is being
+    /// read, whenever it was sent: it is older than every create, and among reads the latest counts.
+    pub const READ: Timestamp = Timestamp::UNIX_EPOCH;
+
     /// Which generation made it.
     #[must_use]
     pub const fn dialect(&self) -> Dialect {
@@ -167,7 +171,7 @@ pub fn learn_create(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
 /// it is the sum of its payments (`protocol/README.md` row 17).
 #[must_use]
 pub fn learn_read(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
-    match dialect {
+    let account = match dialect {
         Dialect::Snap => {
             let taken = lesson.request.and_then(|request| request.root().member("originalReferenceNo")?.as_str());
             let reference =
@@ -175,20 +179,21 @@ pub fn learn_read(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
             snap_account(lesson, reference, lesson.asked_amount())
         }
         Dialect::Classic => classic_account(lesson),
-    }
+    };
+    account.map(|account| Account { created: Account::READ, ..account })
 }
 
 /// The record after an update: its new amount, and the reference it was sent under where that was the
-/// right one after all. Nothing where nothing changed.
+/// right one after all. One that changes nothing shows that the account lives, and is recorded for that.
 #[must_use]
-pub fn learn_update(known: &Account, sent_reference: Option<&str>, request: Option<&Document>) -> Option<Account> {
+pub fn learn_update(known: &Account, sent_reference: Option<&str>, request: Option<&Document>) -> Account {
     let value = request.and_then(|request| request.root().at(&["totalAmount", "value"])?.as_str());
     let mut account = known.clone();
     account.amount = value.and_then(Amount::parse).or(account.amount);
     if let (Handle::Snap { reference_no, .. }, Some(sent)) = (&mut account.handle, sent_reference) {
         sent.clone_into(reference_no);
     }
-    (account != *known).then_some(account)
+    account
 }
 
 fn snap_account(lesson: &Lesson<'_>, reference: &str, amount: Option<Amount>) -> Option<Account> {

@@ -1,10 +1,12 @@
-//! The store that ends with the process: moka caches, bounded in bytes.
+//! The store that ends with the process: moka caches, bounded in bytes, beside what has not ended.
 //!
-//! Promises that memory stays within the two configured bounds; the price is that what does not fit
-//! is forgotten, the least used first. Time of day decides what has expired, moka's own clock only
-//! when memory is given back.
+//! Promises that memory stays within the two configured bounds. Of answers and accounts what does not
+//! fit is forgotten, the longest unused first. What is begun or in doubt is never forgotten, since that
+//! is how a second create would come about: it has a quarter of the bytes for answers to itself, and
+//! nothing new is begun while that is full. Time of day decides what has expired, moka's own clock
+//! only when memory is given back.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use futures_util::future::{BoxFuture, ready};
 use jiff::{SignedDuration, Timestamp};
 use moka::Expiry;
 use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::{Begun, Doubt, End, Intent, Known, Store, StoreError, StoredAnswer};
@@ -32,12 +35,15 @@ const PREFIXES_MAX: u64 = 4_096;
 
 /// Memory for intents and accounts.
 pub struct MemoryStore {
+    /// What was answered, by id.
     by_id: Cache<String, Arc<Entry>>,
-    /// Creates only, by their transaction.
+    /// Answered creates, by their transaction.
     by_transaction: Cache<String, Arc<Entry>>,
-    /// Ids of what has not ended, so that listing it does not mean looking at everything. May name
-    /// what has been forgotten; that is noticed when it is listed.
-    open: Mutex<HashSet<String>>,
+    /// What has not ended. An id or transaction that is here and in a cache too was answered earlier,
+    /// and that answer's time is over.
+    open: Mutex<Open>,
+    /// Bytes of what has not ended beyond which nothing new is begun.
+    open_max: usize,
     accounts: Cache<String, Arc<Account>>,
     /// Whole numbers by own digits.
     by_own_digits: Cache<String, Arc<[String]>>,
@@ -45,6 +51,35 @@ pub struct MemoryStore {
     by_account_id: Cache<String, Arc<str>>,
     /// Padded prefixes by merchant and bank; as many as there are merchants and banks.
     prefixes: Cache<String, Arc<str>>,
+}
+
+/// What is begun or in doubt.
+#[derive(Debug, Default)]
+struct Open {
+    by_id: HashMap<String, Arc<Entry>>,
+    /// Creates only.
+    by_transaction: HashMap<String, Arc<Entry>>,
+    bytes: usize,
+}
+
+impl Open {
+    fn insert(&mut self, entry: &Arc<Entry>) {
+        self.remove(&entry.intent);
+        self.bytes += entry.bytes();
+        self.by_id.insert(id_key(&entry.intent), Arc::clone(entry));
+        if let Some(key) = transaction_key(&entry.intent) {
+            self.by_transaction.insert(key, Arc::clone(entry));
+        }
+    }
+
+    fn remove(&mut self, intent: &Intent) {
+        if let Some(entry) = self.by_id.remove(&id_key(intent)) {
+            self.bytes = self.bytes.saturating_sub(entry.bytes());
+        }
+        if let Some(key) = transaction_key(intent) {
+            self.by_transaction.remove(&key);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -66,6 +101,11 @@ enum State {
 }
 
 impl Entry {
+    /// Bytes it costs while it has no answer.
+    fn bytes(&self) -> usize {
+        self.intent.id.len() * 2 + self.intent.request.len() + ENTRY_OVERHEAD
+    }
+
     fn answer(&self) -> Option<&Arc<StoredAnswer>> {
         match &self.state {
             State::Answered(answer) => Some(answer),
@@ -132,22 +172,33 @@ impl MemoryStore {
     /// An empty store; `answers_bytes` and `accounts_bytes` bound what it keeps.
     #[must_use]
     pub fn new(answers_bytes: u64, accounts_bytes: u64) -> Self {
-        let answers = || Cache::builder().max_capacity(answers_bytes / 2).weigher(weigh_entry);
+        // The default policy refuses what is new once a cache is full.
+        let lru = EvictionPolicy::lru;
+        let open = answers_bytes / 4;
+        let answers =
+            || Cache::builder().eviction_policy(lru()).max_capacity((answers_bytes - open) / 2).weigher(weigh_entry);
         let index = accounts_bytes / 4;
         Self {
             by_id: answers().expire_after(ByRetention).build(),
             by_transaction: answers().expire_after(ByTransactionRetention).build(),
             open: Mutex::default(),
-            accounts: Cache::builder().max_capacity(accounts_bytes / 2).weigher(weigh_account).build(),
+            open_max: usize::try_from(open).unwrap_or(usize::MAX),
+            accounts: Cache::builder()
+                .eviction_policy(lru())
+                .max_capacity(accounts_bytes / 2)
+                .weigher(weigh_account)
+                .build(),
             by_own_digits: Cache::builder()
+                .eviction_policy(lru())
                 .max_capacity(index)
                 .weigher(|key: &String, numbers: &Arc<[String]>| weight(key.len() + numbers.len() * 48))
                 .build(),
             by_account_id: Cache::builder()
+                .eviction_policy(lru())
                 .max_capacity(index)
                 .weigher(|key: &String, number: &Arc<str>| weight(key.len() + number.len()))
                 .build(),
-            prefixes: Cache::new(PREFIXES_MAX),
+            prefixes: Cache::builder().eviction_policy(lru()).max_capacity(PREFIXES_MAX).build(),
         }
     }
 
@@ -164,7 +215,8 @@ impl MemoryStore {
     /// Bytes that count against the bounds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.by_id.weighted_size()
+        let open = u64::try_from(self.lock_open().bytes).unwrap_or(u64::MAX);
+        open + self.by_id.weighted_size()
             + self.by_transaction.weighted_size()
             + self.accounts.weighted_size()
             + self.by_own_digits.weighted_size()
@@ -172,10 +224,16 @@ impl MemoryStore {
     }
 
     fn look_up(&self, intent: &Intent, now: Timestamp) -> Begun {
-        let by_id = self.by_id.get(&id_key(intent)).filter(|entry| entry.is_known(now));
+        let transaction = transaction_key(intent);
+        let by_id = {
+            let key = id_key(intent);
+            let open = self.lock_open().by_id.get(&key).cloned();
+            open.or_else(|| self.by_id.get(&key).filter(|entry| entry.is_known(now)))
+        };
         let by_transaction = || {
-            let key = transaction_key(intent)?;
-            self.by_transaction.get(&key).filter(|entry| entry.is_known_by_transaction(now))
+            let key = transaction?;
+            let open = self.lock_open().by_transaction.get(&key).cloned();
+            open.or_else(|| self.by_transaction.get(&key).filter(|entry| entry.is_known_by_transaction(now)))
         };
         let Some(entry) = by_id.or_else(by_transaction) else { return Begun::Fresh };
         let known = &entry.intent;
@@ -186,59 +244,57 @@ impl MemoryStore {
     }
 
     fn write(&self, intent: &Intent, state: State, now: Timestamp) {
-        let request = match &state {
-            State::Begun | State::InDoubt(_) => intent.request.clone(),
-            State::Answered(_) => Bytes::new(),
-        };
-        let entry = Arc::new(Entry {
-            intent: Intent { request, ..intent.clone() },
-            state,
-            expires: after(now, intent.retention),
-            transaction_expires: after(now, intent.transaction_retention),
-        });
-        let key = id_key(intent);
-        match entry.state {
-            State::Begun | State::InDoubt(_) => self.lock_open().insert(key.clone()),
-            State::Answered(_) => self.lock_open().remove(&key),
-        };
-        self.by_id.insert(key, Arc::clone(&entry));
+        let entry = Arc::new(entry(intent, state, now));
+        let mut open = self.lock_open();
+        if entry.answer().is_none() {
+            return open.insert(&entry);
+        }
+        // Entered before it leaves the other place, so that it is never in neither.
+        self.by_id.insert(id_key(intent), Arc::clone(&entry));
         if let Some(key) = transaction_key(intent) {
             self.by_transaction.insert(key, entry);
         }
+        open.remove(intent);
+    }
+
+    /// Records what is new, where there is room.
+    fn admit(&self, intent: &Intent, now: Timestamp) -> Result<(), StoreError> {
+        let entry = Arc::new(entry(intent, State::Begun, now));
+        let mut open = self.lock_open();
+        if open.bytes + entry.bytes() > self.open_max {
+            let (many, bytes) = (open.by_id.len(), self.open_max);
+            return Err(StoreError(format!(
+                "{many} creates and updates are under way or in doubt, as many as fit into {bytes} bytes \
+                 (a quarter of idempotency.memory)"
+            )));
+        }
+        open.insert(&entry);
+        Ok(())
     }
 
     /// Since when it is in doubt, if it is.
     fn since(&self, intent: &Intent) -> Option<Timestamp> {
-        match self.by_id.get(&id_key(intent))?.state {
+        match self.lock_open().by_id.get(&id_key(intent))?.state {
             State::InDoubt(since) => Some(since),
             State::Begun | State::Answered(_) => None,
         }
     }
 
     fn forget(&self, intent: &Intent) {
-        let key = id_key(intent);
-        self.lock_open().remove(&key);
-        self.by_id.invalidate(&key);
+        self.lock_open().remove(intent);
+        self.by_id.invalidate(&id_key(intent));
         if let Some(key) = transaction_key(intent) {
             self.by_transaction.invalidate(&key);
         }
     }
 
-    fn lock_open(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn lock_open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What has not ended.
     fn unfinished(&self) -> Vec<Arc<Entry>> {
-        let mut found = Vec::new();
-        self.lock_open().retain(|key| match self.by_id.get(key) {
-            Some(entry) => {
-                found.push(entry);
-                true
-            }
-            None => false,
-        });
-        found
+        self.lock_open().by_id.values().cloned().collect()
     }
 
     fn keep(&self, account: Arc<Account>) {
@@ -300,10 +356,8 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>> {
         let begun = self.look_up(intent, now);
-        if matches!(begun, Begun::Fresh) {
-            self.write(intent, State::Begun, now);
-        }
-        ready(Ok(begun)).boxed()
+        let admitted = if matches!(begun, Begun::Fresh) { self.admit(intent, now) } else { Ok(()) };
+        ready(admitted.map(|()| begun)).boxed()
     }
 
     fn finish<'a>(
@@ -357,12 +411,20 @@ impl Store for MemoryStore {
 
     fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>> {
         let wanted = |key: &str| key.rsplit('\n').next() == Some(id);
+        let open = {
+            let open = self.lock_open();
+            let by_id = open.by_id.iter().filter(|(key, _)| wanted(key)).map(|(_, entry)| (entry.expires, entry));
+            let by_transaction = open.by_transaction.iter().filter(|(key, _)| wanted(key));
+            let by_transaction = by_transaction.map(|(_, entry)| (entry.transaction_expires, entry));
+            by_id.chain(by_transaction).map(|(expires, entry)| (expires, Arc::clone(entry))).collect::<Vec<_>>()
+        };
         let by_id = self.by_id.iter().filter(|(key, entry)| wanted(key) && entry.is_known(now));
         let by_transaction =
             self.by_transaction.iter().filter(|(key, entry)| wanted(key) && entry.is_known_by_transaction(now));
         let found = by_id
             .map(|(_, entry)| (entry.expires, entry))
             .chain(by_transaction.map(|(_, entry)| (entry.transaction_expires, entry)))
+            .chain(open)
             .map(|(expires, entry)| Known {
                 merchant: Arc::clone(&entry.intent.merchant),
                 operation: entry.intent.operation,
@@ -399,6 +461,19 @@ impl Store for MemoryStore {
 
     fn problem(&self) -> Option<String> {
         None
+    }
+}
+
+fn entry(intent: &Intent, state: State, now: Timestamp) -> Entry {
+    let request = match &state {
+        State::Begun | State::InDoubt(_) => intent.request.clone(),
+        State::Answered(_) => Bytes::new(),
+    };
+    Entry {
+        intent: Intent { request, ..intent.clone() },
+        state,
+        expires: after(now, intent.retention),
+        transaction_expires: after(now, intent.transaction_retention),
     }
 }
 
@@ -471,6 +546,58 @@ mod tests {
         store.settle();
         assert!(store.bytes() <= 512 * 1024, "{}", store.bytes());
         assert!(store.bytes() > 64 * 1024, "{}", store.bytes());
+    }
+
+    #[tokio::test]
+    async fn what_is_new_is_kept_when_memory_is_full() {
+        let store = MemoryStore::new(256 * 1024, 256 * 1024);
+        for n in 0..2_000_u32 {
+            let intent = create(&format!("E{n}"), &format!("T{n}"));
+            store.begin(&intent, at(0)).await.unwrap();
+            let learned = account(&format!("   14629{n:011}"), "R", at(0));
+            store.finish(&intent, End::Answered(answer("one")), Some(learned), at(0)).await.unwrap();
+            // Those before are in use meanwhile.
+            for earlier in 0..n.min(20) {
+                let query = AccountQuery { digits: format!("14629{earlier:011}"), account_id: String::new() };
+                store.account("sample", Dialect::Snap, &query).await.unwrap();
+            }
+            store.settle();
+            for newest in n.saturating_sub(50)..=n {
+                let query = AccountQuery { digits: format!("14629{newest:011}"), account_id: String::new() };
+                assert!(store.account("sample", Dialect::Snap, &query).await.unwrap().is_some(), "{newest} of {n}");
+                let again = create(&format!("E{newest}"), &format!("T{newest}"));
+                assert!(matches!(store.begin(&again, at(1)).await, Ok(Begun::Answered(_))), "{newest} of {n}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_not_ended_is_never_forgotten_and_bounded_by_refusing() {
+        let store = MemoryStore::new(256 * 1024, 256 * 1024);
+        let one = |n: usize| create(&format!("E{n}"), &format!("T{n}"));
+        let mut open = 0;
+        while store.begin(&one(open), at(0)).await.is_ok() {
+            if open % 2 == 0 {
+                store.finish(&one(open), End::InDoubt, None, at(0)).await.unwrap();
+            }
+            open += 1;
+        }
+        assert!((64..1_000).contains(&open), "{open}");
+        for n in 100_000..102_000 {
+            store.finish(&one(n), End::Answered(answer("one")), None, at(0)).await.unwrap();
+        }
+        store.settle();
+        assert!(store.bytes() <= 512 * 1024, "{}", store.bytes());
+        for n in 0..open {
+            assert!(matches!(store.begin(&one(n), at(1)).await, Ok(Begun::InDoubt(_))), "{n} of {open}");
+        }
+        assert_eq!(store.doubts(usize::MAX).await.unwrap().len(), open.div_ceil(2));
+        // An end makes room, whichever it is.
+        for (n, end) in [(0, End::Answered(answer("one"))), (1, End::Released)] {
+            assert!(store.begin(&one(open + n), at(1)).await.is_err());
+            store.finish(&one(n), end, None, at(1)).await.unwrap();
+            assert!(matches!(store.begin(&one(open + n), at(1)).await, Ok(Begun::Fresh)));
+        }
     }
 
     #[tokio::test]

@@ -179,8 +179,16 @@ pub trait Store: Send + Sync + fmt::Debug {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Records an account; an older create never replaces a newer one.
+    /// Records an account; an older create never replaces a newer one, and what was read
+    /// ([`Account::READ`]) never a create's.
     fn remember(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Says that the account still lives, so that its record is kept on; changes nothing else of it. A
+    /// store that forgets no account by its age has nothing to do.
+    fn touch(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = account;
+        ready(Ok(())).boxed()
+    }
 
     /// The account a request is about; nothing where it is unknown or several fit.
     fn account<'a>(

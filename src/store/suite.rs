@@ -131,6 +131,7 @@ every_backend! {
     retentions_end,
     merchants_never_meet,
     the_newest_create_wins_whatever_the_order,
+    what_was_read_never_replaces_a_create,
     own_digits_find_an_account_only_where_one_fits,
     prefixes_are_learnt_by_merchant_and_bank,
     classic_ids_find_the_current_life_only,
@@ -283,6 +284,16 @@ async fn the_newest_create_wins_whatever_the_order(subject: &mut impl Subject) {
     assert_eq!(reference(subject, "sample", "1462912345678901").await.as_deref(), Some("R2"));
     subject.next().remember(account(number, "R3", at(30))).await.unwrap();
     assert_eq!(reference(subject, "sample", "12345678901").await.as_deref(), Some("R3"));
+}
+
+async fn what_was_read_never_replaces_a_create(subject: &mut impl Subject) {
+    let number = "   1462912345678901";
+    for (taught, created, current) in
+        [("R1", Account::READ, "R1"), ("R2", Account::READ, "R2"), ("R3", at(1), "R3"), ("R4", Account::READ, "R3")]
+    {
+        subject.next().remember(account(number, taught, created)).await.unwrap();
+        assert_eq!(reference(subject, "sample", "1462912345678901").await.as_deref(), Some(current));
+    }
 }
 
 async fn own_digits_find_an_account_only_where_one_fits(subject: &mut impl Subject) {

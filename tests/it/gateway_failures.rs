@@ -2,7 +2,7 @@
 //! twice (contract section 5 rules 5 and 8, sections 4 and 9).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ayova::dialect::Dialect;
@@ -162,13 +162,22 @@ struct Fragile {
     finishes: AtomicBool,
     finds: AtomicBool,
     panics: AtomicBool,
+    /// How often an account was said to live: recorded again, or touched.
+    lives: AtomicUsize,
 }
 
 impl Fragile {
     fn new() -> Arc<Self> {
         let up = || AtomicBool::new(true);
         let inner = MemoryStore::new(1 << 20, 1 << 20);
-        Arc::new(Self { inner, begins: up(), finishes: up(), finds: up(), panics: AtomicBool::new(false) })
+        Arc::new(Self {
+            inner,
+            begins: up(),
+            finishes: up(),
+            finds: up(),
+            panics: AtomicBool::new(false),
+            lives: AtomicUsize::new(0),
+        })
     }
 
     fn guard<'a, T: Send + 'a>(
@@ -195,7 +204,13 @@ impl Store for Fragile {
         if !self.finishes.load(Ordering::Relaxed) {
             return ready(Err(StoreError("disk full".to_owned()))).boxed();
         }
+        self.lives.fetch_add(usize::from(learned.is_some()), Ordering::Relaxed);
         self.inner.finish(intent, end, learned, now)
+    }
+
+    fn touch(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.lives.fetch_add(1, Ordering::Relaxed);
+        self.inner.touch(account)
     }
 
     fn remember(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -236,6 +251,23 @@ fn world_with(store: &Arc<Fragile>) -> World {
     let mut setup = Setup::new(1);
     setup.store = Some(Arc::clone(store) as Arc<dyn Store>);
     setup.build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_use_of_an_account_says_that_it_lives() {
+    let store = Fragile::new();
+    let world = world_with(&store);
+    let lives = || store.lives.load(Ordering::Relaxed);
+    world.send(snap_create(1, OWN)).await.expect(200);
+    assert_eq!(lives(), 1);
+    let unchanged = |tag| snap_update(tag, OWN).set("/totalAmount/value", "150000.00");
+    world.send(unchanged(2).set("/expiredDate", "2026-01-08T10:00:00+07:00")).await.expect(200);
+    assert_eq!(lives(), 2, "an update of nothing but the expiry");
+    world.send(snap_inquiry(OWN)).await.expect(200);
+    assert_eq!(lives(), 3, "an inquiry");
+    world.wire.acts([Act::Answer(404, "{\"responseCode\":\"4043012\"}")]);
+    world.send(snap_inquiry(OWN)).await.expect(404);
+    assert_eq!(lives(), 3, "upstream does not know it");
 }
 
 #[tokio::test(start_paused = true)]

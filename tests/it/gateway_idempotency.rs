@@ -387,3 +387,16 @@ async fn joined_and_replayed_calls_use_no_quota_and_no_slot() {
     }
     world.send(snap_update(3, OWN)).await.expect(200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_inquiry_takes_no_id_from_a_key() {
+    let world = World::new();
+    world.send(snap_create(1, OWN)).await.expect(200);
+    world.wire.clear();
+    for _ in 0..2 {
+        world.send(snap_inquiry(OWN).header("Idempotency-Key", "order-1")).await.expect(200);
+    }
+    let ids: Vec<String> = world.wire.calls().iter().map(|call| call.header("x-external-id").to_owned()).collect();
+    assert_ne!(ids[0], ids[1], "each has an id of its own");
+    assert!(ids.iter().all(|id| id != "0bafe22156d2698c143b86040446d366"), "none is the create's: {ids:?}");
+}

@@ -1,8 +1,12 @@
 //! What is recorded of an account and what an update is given of it (contract section 5 rule 6, section 9).
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use ayova::config::{OnMismatch, OnMiss};
 use http::Method;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::asks::{
     Ask, CLASSIC, INQUIRY, classic_create, classic_get, classic_update, id, padded, snap_create, snap_inquiry,
@@ -42,6 +46,38 @@ async fn the_newest_create_of_a_number_wins() {
     world.send(update).await.expect(200);
     assert_eq!(world.wire.last().json()["originalReferenceNo"], id(4));
     assert_eq!(world.wire.last().json()["trxId"], id(4));
+}
+
+/// What an inquiry shows of the number's earlier life, made under id 9.
+const OLD_LIFE: &str = "{\"responseCode\":\"2003000\",\"virtualAccountData\":{\"partnerServiceId\":\"   14629\",\
+    \"customerNo\":\"CUST000123\",\"virtualAccountNo\":\"   1462912345678901\",\
+    \"originalReferenceNo\":\"00000000000000000000000000000009\",\"trxId\":\"00000000000000000000000000000009\",\
+    \"additionalInfo\":{\"bankCode\":\"014\"}}}";
+
+#[tokio::test(start_paused = true)]
+async fn a_read_during_a_create_does_not_stand_in_its_way() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    world.wire.acts([Act::Hold(Arc::clone(&gate)), Act::Answer(200, OLD_LIFE)]);
+    let creating = tokio::spawn(world.send(snap_create(1, OWN)));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let inquiry = snap_inquiry(&padded(OWN)).set("/customerNo", "CUST000123").set("/trxId", id(9).as_str());
+    world.send(inquiry.clone()).await.expect(200);
+    gate.add_permits(1);
+    creating.await.unwrap().expect(200);
+    world.send(snap_update(2, OWN)).await.expect(200);
+    assert_eq!(world.wire.last().json()["originalReferenceNo"], id(1));
+
+    // One that was sent before the create and shows the old life after it changes nothing either.
+    let world = World::new();
+    let late = Duration::from_secs(2);
+    world.wire.acts([Act::AnswerLate(late, 200, OLD_LIFE)]);
+    let reading = tokio::spawn(world.send(inquiry));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.send(snap_create(1, OWN)).await.expect(200);
+    reading.await.unwrap().expect(200);
+    world.send(snap_update(2, OWN)).await.expect(200);
+    assert_eq!(world.wire.last().json()["originalReferenceNo"], id(1));
 }
 
 #[tokio::test(start_paused = true)]

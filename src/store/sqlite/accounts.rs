@@ -15,9 +15,27 @@ use crate::dialect::amount::Amount;
 use crate::reference::{Account, AccountQuery, Handle};
 use crate::store::memory::after;
 
-/// How long an account is kept after it was last written: a VA lives up to two years, and its last
+/// How long an account is kept after it was last written or read: a VA lives up to two years, and its last
 /// update may come at the end of that and add as much again to what must be found.
 pub(super) const RETENTION: Duration = Duration::from_secs(3 * 366 * 24 * 60 * 60);
+
+/// How much of [`RETENTION`] may pass before a read prolongs it: a write for every read would be a wait
+/// for the disk too many.
+const TOUCHED_ONCE_IN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Whether an account's time is to be prolonged.
+pub(super) fn is_due(db: &Connection, account: &Account, now: Timestamp) -> rusqlite::Result<bool> {
+    let due_before = iso(after(now, RETENTION.saturating_sub(TOUCHED_ONCE_IN)));
+    let key = params![account.digits(), &*account.merchant, account.dialect().name(), due_before];
+    db.prepare_cached(IS_DUE)?.exists(key)
+}
+
+/// Prolongs an account's time, and changes nothing else of it; whether it is still there.
+pub(super) fn touch(db: &Connection, account: &Account, now: Timestamp) -> rusqlite::Result<bool> {
+    let until = iso(after(now, RETENTION));
+    let key = params![account.digits(), &*account.merchant, account.dialect().name(), until];
+    Ok(db.prepare_cached(TOUCH)?.execute(key)? == 1)
+}
 
 /// Records an account; whether it is now the one that is known, an older create being passed over.
 pub(super) fn remember(db: &Connection, account: &Account, now: Timestamp) -> rusqlite::Result<bool> {
@@ -123,7 +141,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
     })
 }
 
-/// The same create again may bring a new amount, hence `>=`.
+/// The same create again may bring a new amount, hence `>=`; what was read is older than any create.
 const REMEMBER: &str = "
 INSERT INTO accounts (digits, merchant, dialect, number, own_digits, bank_code, amount, created_at, reference,
     trx_id, partner_service_id, customer_no, account_id, customer_id, correlation_id, forget_at)
@@ -135,6 +153,12 @@ ON CONFLICT (digits, merchant, dialect) DO UPDATE SET number = excluded.number, 
     customer_no = excluded.customer_no, account_id = excluded.account_id, customer_id = excluded.customer_id,
     correlation_id = excluded.correlation_id, forget_at = excluded.forget_at
 WHERE excluded.created_at >= accounts.created_at";
+
+pub(super) const IS_DUE: &str =
+    "SELECT 1 FROM accounts WHERE digits = ?1 AND merchant = ?2 AND dialect = ?3 AND forget_at < ?4";
+
+const TOUCH: &str = "
+UPDATE accounts SET forget_at = max(forget_at, ?4) WHERE digits = ?1 AND merchant = ?2 AND dialect = ?3";
 
 pub(super) const BY_DIGITS: &str = "SELECT * FROM accounts WHERE digits = ?1 AND merchant = ?2 AND dialect = ?3";
 

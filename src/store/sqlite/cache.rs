@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
 
 use crate::dialect::{Dialect, OperationId};
@@ -50,13 +51,21 @@ pub(super) enum Effect {
 impl Cache {
     pub(super) fn new(answers_bytes: u64, accounts_bytes: u64) -> Self {
         let aliases = accounts_bytes / 4;
+        // What was just written is what is asked for next; the default policy refuses it once full.
+        let lru = EvictionPolicy::lru;
         Self {
             answers: Moka::builder()
+                .eviction_policy(lru())
                 .max_capacity(answers_bytes)
                 .weigher(|key: &String, known: &Arc<Answered>| weight(key.len() + answer_bytes(&known.answer)))
                 .build(),
-            accounts: Moka::builder().max_capacity(accounts_bytes - aliases).weigher(weigh_account).build(),
+            accounts: Moka::builder()
+                .eviction_policy(lru())
+                .max_capacity(accounts_bytes - aliases)
+                .weigher(weigh_account)
+                .build(),
             aliases: Moka::builder()
+                .eviction_policy(lru())
                 .max_capacity(aliases)
                 .weigher(|key: &String, number: &Arc<str>| weight(key.len() + number.len()))
                 .build(),

@@ -18,6 +18,7 @@ pub(super) enum Job {
     Begin(Intent, Timestamp, Waiting<Begun>),
     Finish(Ending, Waiting<()>),
     Remember(Arc<Account>, Waiting<()>),
+    Touch(Arc<Account>, Waiting<()>),
     /// Arranges a fault, or looks on from the writer's side.
     #[cfg(test)]
     Meddle(Box<dyn FnOnce(&Connection) + Send>),
@@ -79,6 +80,10 @@ impl Job {
                 let effects: Vec<Effect> = remember(db, account, given)?.into_iter().collect();
                 Ok(Done { begun: None, effects, wrote: true })
             }
+            Self::Touch(account, _) => {
+                let wrote = accounts::touch(db, account, given.now)?;
+                Ok(Done { begun: None, effects: vec![], wrote })
+            }
             #[cfg(test)]
             Self::Meddle(_) => Ok(Done::default()),
         }
@@ -90,7 +95,9 @@ impl Job {
             Self::Begin(_, _, waiting) => {
                 waiting.tell(result.and_then(|begun| begun.ok_or_else(trouble::closed)));
             }
-            Self::Finish(_, waiting) | Self::Remember(_, waiting) => waiting.tell(result.map(|_| ())),
+            Self::Finish(_, waiting) | Self::Remember(_, waiting) | Self::Touch(_, waiting) => {
+                waiting.tell(result.map(|_| ()))
+            }
             #[cfg(test)]
             Self::Meddle(_) => {}
         }

@@ -65,6 +65,7 @@ pub struct SqliteStore {
     writer: Arc<Worker<Job>>,
     cache: Arc<Cache>,
     health: Arc<Health>,
+    clock: SharedClock,
     room: Arc<Semaphore>,
     /// The first row of this process.
     first: i64,
@@ -114,6 +115,7 @@ impl SqliteStore {
             writer: Arc::new(writer),
             cache,
             health,
+            clock: Arc::clone(&options.clock),
             room: Arc::new(Semaphore::new(WAITING_MAX)),
             first,
         })
@@ -168,6 +170,18 @@ impl Store for SqliteStore {
         async move {
             let place = self.place().await?;
             self.ask(place, |waiting| Job::Remember(account, waiting)).await
+        }
+        .boxed()
+    }
+
+    fn touch(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let (asked, now) = (Arc::clone(&account), self.clock.now());
+            if !self.reader.ask(move |db| accounts::is_due(db, &asked, now)).await? {
+                return Ok(());
+            }
+            let place = self.place().await?;
+            self.ask(place, |waiting| Job::Touch(account, waiting)).await
         }
         .boxed()
     }

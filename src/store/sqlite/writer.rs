@@ -228,7 +228,7 @@ impl Work {
                 self.owed.keep(ending);
                 waiting.tell(Err(cause));
             }
-            Job::Remember(_, waiting) => waiting.tell(Err(cause)),
+            Job::Remember(_, waiting) | Job::Touch(_, waiting) => waiting.tell(Err(cause)),
             #[cfg(test)]
             Job::Meddle(_) => {}
         }

@@ -145,6 +145,7 @@ async fn every_query_uses_an_index() {
         intents::DOUBTS,
         intents::KNOWN,
         intents::NEXT,
+        accounts::IS_DUE,
         accounts::BY_DIGITS,
         accounts::BY_OWN_DIGITS,
         accounts::BY_ACCOUNT_ID,

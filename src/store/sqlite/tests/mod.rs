@@ -262,3 +262,33 @@ async fn what_is_over_is_deleted_and_doubts_are_not() {
     assert_eq!(found, None, "the cache knows nothing the file has forgotten");
     assert_eq!(rows("intents").await.unwrap(), 10);
 }
+
+#[tokio::test]
+async fn an_account_that_is_used_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Still(Mutex::new(at(0))));
+    let store = SqliteStore::open(&Options { clock: Arc::clone(&clock) as _, ..options(&folder) }).unwrap();
+    let forget_at = || {
+        let read = |db: &rusqlite::Connection| db.query_row("SELECT forget_at FROM accounts", [], |row| row.get(0));
+        store.reader.ask(move |db| read(db) as rusqlite::Result<String>)
+    };
+    let days = |days: u64| crate::store::memory::after(at(0), Duration::from_secs(days * 24 * 60 * 60));
+    let until = |since| super::text::iso(crate::store::memory::after(since, accounts::RETENTION));
+    let known = account("   1462912345678901", "R", at(0));
+    store.remember(Arc::clone(&known)).await.unwrap();
+    assert_eq!(forget_at().await.unwrap(), until(days(0)));
+    // An update that changes nothing but the expiry leaves the record as it was.
+    *clock.0.lock().unwrap() = days(1);
+    store.remember(Arc::clone(&known)).await.unwrap();
+    assert_eq!(forget_at().await.unwrap(), until(days(1)));
+    // Reads count once a month, and restore nothing that has changed meanwhile.
+    let newer = account("   1462912345678901", "R2", at(1));
+    store.remember(newer).await.unwrap();
+    for (day, counted) in [(30, 1), (32, 32)] {
+        *clock.0.lock().unwrap() = days(day);
+        store.touch(Arc::clone(&known)).await.unwrap();
+        assert_eq!(forget_at().await.unwrap(), until(days(counted)), "day {day}");
+    }
+    let found = store.account("sample", Dialect::Snap, &by_number("1462912345678901")).await.unwrap().unwrap();
+    assert_eq!(found.value(crate::dialect::Attach::Reference), Some("R2"));
+}
