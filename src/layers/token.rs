@@ -1,8 +1,8 @@
 //! Gives every try a token, and a second one where upstream blames the first.
 //!
 //! Stands inside `retry`, since a token may end between tries, and outside `sign`, since the token is
-//! part of what is signed. A refused token is dropped and the try repeated once; fetching is the
-//! token manager's.
+//! part of what is signed. A refused token is dropped and the try repeated once, unless another was
+//! refused just before: then the refusal is the answer. Fetching is the token manager's.
 
 use std::sync::Arc;
 
@@ -26,7 +26,9 @@ pub async fn token(tokens: Arc<Tokens>, attempt: Attempt, next: Next<Authorized,
         }
         Outcome::NotSent(_) | Outcome::Unknown(_) => return outcome,
     }
-    tokens.refuse(&attempt.merchant, dialect, &token);
+    if !tokens.refuse(&attempt.merchant, dialect, &token) {
+        return outcome;
+    }
     match get(&tokens, &attempt).await {
         Ok(token) => next.run(Authorized { attempt, token }).await,
         // Upstream's own refusal says more than that there is no other token.

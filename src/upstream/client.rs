@@ -1,9 +1,11 @@
 //! One request to upstream and its whole answer, or where it broke.
 //!
-//! Promises to tell what never left from what may have arrived, and to hold no more of an answer
-//! than [`ANSWER_MAX`]. Retries nothing; timeouts over the whole try are the `client` layer's.
+//! Promises to tell what never left from what may have arrived, to give up a connection that is not
+//! ready (name, TCP and TLS together) within the connect timeout, and to hold no more of an answer than
+//! [`ANSWER_MAX`]. Retries nothing; timeouts over the whole try are the `client` layer's.
 
 use std::fmt;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +17,18 @@ use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder}
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+use tower::Service;
 
 /// Bytes of an answer that are read at most; Ayoconnect's have about a thousand.
 pub const ANSWER_MAX: usize = 1 << 20;
+
+/// How long a connection may wait for its next request. Load balancers and NAT forget idle connections,
+/// many after 60 s, and do not say so: a request sent into one is lost without a word, which for a create
+/// is a doubt. Half of that leaves room.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Where a try broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +62,7 @@ pub trait Transport: Send + Sync + fmt::Debug {
 /// The real thing: pooled HTTP/1.1 connections, TLS by the platform's roots.
 #[derive(Clone)]
 pub struct HyperTransport {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Bounded<HttpsConnector<HttpConnector>>, Full<Bytes>>,
     scheme: Scheme,
     authority: Authority,
 }
@@ -75,6 +86,7 @@ impl HyperTransport {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
+        // Divided among the host's addresses, so that a dead one leaves time for the next.
         connector.set_connect_timeout(Some(connect_timeout));
         connector.set_keepalive(Some(Duration::from_secs(60)));
         let provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -86,7 +98,10 @@ impl HyperTransport {
             .with_no_client_auth();
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_MAX)
+            .build(Bounded { connector, limit: connect_timeout });
         Ok(Self { client, scheme, authority })
     }
 
@@ -95,6 +110,32 @@ impl HyperTransport {
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         http::Uri::from_parts(parts).map_err(|error| TransportError::NotSent(error.to_string()))
+    }
+}
+
+/// A connector with a limit over everything it does. Its own bounds TCP alone: a name server or a TLS
+/// handshake that hangs would last until the try's timeout, which cannot know that nothing was sent.
+#[derive(Clone)]
+struct Bounded<C> {
+    connector: C,
+    limit: Duration,
+}
+
+impl<C> Service<http::Uri> for Bounded<C>
+where
+    C: Service<http::Uri, Future: Send + 'static, Error: Into<BoxError>>,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<C::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: http::Uri) -> Self::Future {
+        let connecting = timeout(self.limit, self.connector.call(uri));
+        async move { connecting.await.map_err(|_| "no connection in time")?.map_err(Into::into) }.boxed()
     }
 }
 

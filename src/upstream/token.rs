@@ -2,12 +2,14 @@
 //!
 //! Promises that a token is never handed out after its expiry, that a fetch outlives the request
 //! that asked for it, and that a merchant once served has a fresh token ready: the next fetch starts
-//! by itself at 80 % of a token's life, less some jitter (contract section 5 rule 1). Whether an
-//! answer blames the token is the `token` layer's affair.
+//! by itself at 80 % of a token's life, less some jitter (contract section 5 rule 1). Logins are
+//! bounded whatever upstream answers: a refused token is replaced about once a second at most, and
+//! after refused credentials nobody logs in for a growing pause. Whether an answer blames the token is
+//! the `token` layer's affair.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -17,6 +19,7 @@ use futures_util::future::{BoxFuture, Shared};
 use http::{HeaderValue, Method};
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{Breakers, Class, Gate, Sign, Transport};
@@ -39,6 +42,12 @@ const LIFE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// First pause between failed renewals in the background; doubles up to a minute.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 const RENEWAL_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Shortest time between two tokens that are fetched because upstream refused the one before: where a
+/// fresh one is refused too, more of them mend nothing.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// First pause after refused credentials, in which no request logs in; doubles from refusal to refusal.
+const CREDENTIALS_PAUSE: Duration = Duration::from_secs(1);
+const CREDENTIALS_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// A token and its times.
 #[derive(Debug)]
@@ -96,7 +105,39 @@ struct Slot {
     dialect: Dialect,
     source: Arc<Source>,
     current: ArcSwapOption<Token>,
-    flight: Mutex<Option<Flight>>,
+    logins: Mutex<Logins>,
+}
+
+/// What goes on and went on to fetch a slot's token.
+#[derive(Default)]
+struct Logins {
+    flight: Option<Flight>,
+    /// The one task that renews the current token.
+    renewing: Option<AbortHandle>,
+    /// When a refused token was last replaced.
+    forced_at: Option<Instant>,
+    /// Set while upstream's last word was that the credentials are wrong.
+    refused: Option<Refused>,
+}
+
+/// Credentials that upstream did not accept.
+struct Refused {
+    until: Instant,
+    pause: Duration,
+    error: NoToken,
+}
+
+/// Why one token call gave no token.
+struct Failed {
+    error: NoToken,
+    /// Whether upstream does not accept the credentials.
+    refused: bool,
+}
+
+impl From<NoToken> for Failed {
+    fn from(error: NoToken) -> Self {
+        Self { error, refused: false }
+    }
 }
 
 impl fmt::Debug for Slot {
@@ -115,7 +156,7 @@ impl Tokens {
                 dialect,
                 source: Arc::clone(source),
                 current: ArcSwapOption::empty(),
-                flight: Mutex::new(None),
+                logins: Mutex::default(),
             })
         };
         Self {
@@ -126,11 +167,15 @@ impl Tokens {
     /// A usable token, at once where there is one.
     ///
     /// # Errors
-    /// [`NoToken`] where none could be had before the deadline.
+    /// [`NoToken`] where none could be had before the deadline; at once in the pause after refused
+    /// credentials.
     pub async fn get(&self, merchant: &Merchant, dialect: Dialect, deadline: Instant) -> Result<Arc<Token>, NoToken> {
         let slot = self.slot(merchant, dialect)?;
         if let Some(token) = slot.usable() {
             return Ok(token);
+        }
+        if let Some(refused) = slot.logins().refused.as_ref().filter(|refused| Instant::now() < refused.until) {
+            return Err(refused.error.clone());
         }
         let late = || NoToken("no answer to the token call before the request's deadline".to_owned());
         timeout_at(deadline, slot.fetch()).await.unwrap_or_else(|_| Err(late()))
@@ -144,13 +189,23 @@ impl Tokens {
         }
     }
 
-    /// Drops a token that upstream refused; one that has replaced it meanwhile stays.
-    pub fn refuse(&self, merchant: &Merchant, dialect: Dialect, refused: &Arc<Token>) {
-        let Ok(slot) = self.slot(merchant, dialect) else { return };
+    /// Drops a token that upstream refused; one that has replaced it meanwhile stays. Says whether
+    /// asking for another is worth it: not where one has just been replaced for the same reason.
+    #[must_use]
+    pub fn refuse(&self, merchant: &Merchant, dialect: Dialect, refused: &Arc<Token>) -> bool {
+        let Ok(slot) = self.slot(merchant, dialect) else { return false };
+        let now = Instant::now();
+        let mut logins = slot.logins();
         let current = slot.current.load();
-        if current.as_ref().is_some_and(|token| Arc::ptr_eq(token, refused)) {
-            slot.current.compare_and_swap(&current, None);
+        if !current.as_ref().is_some_and(|token| Arc::ptr_eq(token, refused)) {
+            return true;
         }
+        if logins.forced_at.is_some_and(|at| now < at + REFUSAL_PAUSE) {
+            return false;
+        }
+        logins.forced_at = Some(now);
+        slot.current.compare_and_swap(&current, None);
+        true
     }
 
     /// Seconds every token is good for, by merchant and generation; nothing where there is none.
@@ -171,7 +226,19 @@ impl Tokens {
     }
 }
 
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(renewing) = self.logins().renewing.take() {
+            renewing.abort();
+        }
+    }
+}
+
 impl Slot {
+    fn logins(&self) -> MutexGuard<'_, Logins> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn usable(&self) -> Option<Arc<Token>> {
         let token = self.current.load_full()?;
         (Instant::now() < token.usable_until).then_some(token)
@@ -179,49 +246,66 @@ impl Slot {
 
     /// Joins the fetch under way or starts one, in a task of its own.
     fn fetch(self: &Arc<Self>) -> Flight {
-        let mut flight = self.flight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flight.as_ref() {
+        let mut logins = self.logins();
+        if let Some(flight) = logins.flight.as_ref() {
             return flight.clone();
         }
         let slot = Arc::clone(self);
         let task = tokio::spawn(async move {
             // A flight that never landed would be handed to everybody for ever.
             let fetched = AssertUnwindSafe(slot.fetch_with_retries()).catch_unwind().await;
-            slot.land(fetched.unwrap_or_else(|_| Err(NoToken("the token call ended in a panic".to_owned()))))
+            slot.land(fetched.unwrap_or_else(|_| Err(NoToken("the token call ended in a panic".to_owned()).into())))
         });
         let ended = |_| Err(NoToken("the token call was given up".to_owned()));
         let started = task.map(move |joined| joined.unwrap_or_else(ended)).boxed().shared();
-        *flight = Some(started.clone());
+        logins.flight = Some(started.clone());
         started
     }
 
-    fn land(self: &Arc<Self>, fetched: Result<Token, NoToken>) -> Result<Arc<Token>, NoToken> {
+    fn land(self: &Arc<Self>, fetched: Result<Token, Failed>) -> Result<Arc<Token>, NoToken> {
         let labels = (&*self.merchant.name, self.dialect);
         self.source.metrics.token_refreshed(labels.0, labels.1, fetched.is_ok());
-        let fetched = fetched.map(Arc::new);
-        if let Ok(token) = &fetched {
-            self.current.store(Some(Arc::clone(token)));
-            tokio::spawn(renew(Arc::downgrade(self), Arc::clone(token)));
+        let mut logins = self.logins();
+        logins.flight = None;
+        let refused = logins.refused.take();
+        match fetched {
+            Ok(token) => {
+                let token = Arc::new(token);
+                self.current.store(Some(Arc::clone(&token)));
+                let renewing = tokio::spawn(renew(Arc::downgrade(self), Arc::clone(&token)));
+                // The one before would sleep on until the end of a token that is gone.
+                if let Some(before) = logins.renewing.replace(renewing.abort_handle()) {
+                    before.abort();
+                }
+                Ok(token)
+            }
+            Err(Failed { error, refused: false }) => Err(error),
+            Err(Failed { error, refused: true }) => {
+                let longer = |before: Refused| (before.pause * 2).min(CREDENTIALS_PAUSE_MAX);
+                let pause = refused.map_or(CREDENTIALS_PAUSE, longer);
+                logins.refused = Some(Refused { until: Instant::now() + pause, pause, error: error.clone() });
+                Err(error)
+            }
         }
-        *self.flight.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        fetched
     }
 
-    async fn fetch_with_retries(&self) -> Result<Token, NoToken> {
+    async fn fetch_with_retries(&self) -> Result<Token, Failed> {
         let retry = &self.source.retry;
+        // One refusal may be a slip of upstream's; after a fetch that ended in them it is known.
+        let attempts = if self.logins().refused.is_some() { 1 } else { retry.attempts };
         let mut pause = retry.base_delay;
         let mut attempt = 1;
         loop {
             match self.fetch_once().await {
                 Ok(token) => return Ok(token),
-                Err(error) if attempt >= retry.attempts => {
+                Err(failed) if attempt >= attempts => {
                     tracing::warn!(
                         merchant = &*self.merchant.name,
                         dialect = self.dialect.name(),
-                        error = %error,
+                        error = %failed.error,
                         "token could not be fetched"
                     );
-                    return Err(error);
+                    return Err(failed);
                 }
                 Err(_) => sleep(pause / 2 + self.source.entropy.up_to(pause / 2)).await,
             }
@@ -230,21 +314,24 @@ impl Slot {
         }
     }
 
-    async fn fetch_once(&self) -> Result<Token, NoToken> {
+    async fn fetch_once(&self) -> Result<Token, Failed> {
         // Before the breaker, which waits for the outcome of what it admits.
         let request = self.request()?;
         let asked_at = Instant::now();
         if self.source.breakers.admit(Class::Token, asked_at) != Gate::Go {
-            return Err(NoToken("the breaker of token calls is open".to_owned()));
+            return Err(NoToken("the breaker of token calls is open".to_owned()).into());
         }
         let sending = self.source.transport.send(request);
         let answered = timeout(self.source.upstream.attempt_timeout, sending).await;
         let alive = matches!(&answered, Ok(Ok(response)) if !response.status().is_server_error());
         self.source.breakers.record(Class::Token, if alive { Sign::Alive } else { Sign::Dead }, Instant::now());
         match answered {
-            Err(_) => Err(NoToken("no answer in time".to_owned())),
-            Ok(Err(error)) => Err(NoToken(error.to_string())),
-            Ok(Ok(response)) => self.read(&response, asked_at),
+            Err(_) => Err(NoToken("no answer in time".to_owned()).into()),
+            Ok(Err(error)) => Err(NoToken(error.to_string()).into()),
+            Ok(Ok(response)) => {
+                let refused = matches!(response.status().as_u16(), 400 | 401 | 403);
+                self.read(&response, asked_at).map_err(|error| Failed { error, refused })
+            }
         }
     }
 

@@ -114,6 +114,8 @@ async fn a_second_blame_reaches_the_app() {
         (Act::Answer(401, ""), classic_create(2, "")),
     ] {
         world.wire.clear();
+        // A second refusal within a second is not met with another login.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         world.wire.acts([act.clone(), act]);
         world.send(ask).await.expect(401);
         assert_eq!(world.wire.calls().len(), 2);
@@ -176,6 +178,8 @@ async fn a_useless_token_answer_is_transient() {
         assert_eq!(got.expect_refusal(503, "TOKEN_UNAVAILABLE").json()["responseCode"], "5032700");
         assert!(world.wire.calls().is_empty(), "nothing but the login was sent");
         world.wire.acts([]);
+        // The pause after refused credentials.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         world.send(snap_create(1, OWN)).await.expect(200);
     }
 }
@@ -245,4 +249,46 @@ async fn a_caller_who_leaves_does_not_stop_the_login() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     world.send(snap_create(1, OWN)).await.expect(200);
     assert_eq!(world.wire.logins().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_are_all_refused_cost_a_login_a_second() {
+    let world = World::new();
+    world.send(snap_create(1, OWN)).await.expect(200);
+    world.wire.clear();
+    world.wire.script(|arrived| match arrived.is_login() {
+        true => Act::Deliver,
+        false => Act::Answer(401, "{\"responseCode\":\"4013001\"}"),
+    });
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..1_000 {
+        let got = world.send(snap_inquiry(OWN)).await;
+        assert_eq!((got.status, got.source()), (401, "upstream"), "{}", got.text());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!((9..=11).contains(&world.wire.logins().len()), "{}", world.wire.logins().len());
+    assert!(tasks() <= before + 1, "{} tasks, {before} before", tasks());
+    world.wire.acts([]);
+    world.send(snap_inquiry(OWN)).await.expect(200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_are_not_tried_with_every_request() {
+    for status in [400, 401, 403] {
+        let world = World::new();
+        world.wire.script(move |arrived| if arrived.is_login() { Act::Answer(status, "{}") } else { Act::Deliver });
+        for _ in 0..6_000 {
+            let asked = Instant::now();
+            world.send(classic_create(1, "")).await.expect_refusal(503, "TOKEN_UNAVAILABLE");
+            assert!(asked.elapsed() < Duration::from_secs(2));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Three at first, then one after 1, 2, 4, 8, 16, 30, 30 ... seconds of these two minutes.
+        assert!((8..=11).contains(&world.wire.logins().len()), "{}", world.wire.logins().len());
+        assert!(world.wire.calls().is_empty());
+        world.wire.acts([]);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        world.send(classic_create(1, "")).await.expect(201);
+    }
 }

@@ -291,6 +291,8 @@ async fn run(failure: &Failure, operation: OperationId, always: bool) -> Row {
     let asked = if other.is_empty() { "" } else { " + inquiry" };
     let kept = kept(&world, operation).await;
     heal(&world).await;
+    // A refused token is not replaced twice within a second.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let again = world.send(ask(operation)).await;
     let made = world.stat("creates").await - before;
     let context = format!("{} {}", failure.title, operation.name());

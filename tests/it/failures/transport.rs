@@ -12,7 +12,11 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 async fn send(origin: &str) -> Result<Response<Bytes>, TransportError> {
-    let transport = HyperTransport::new(&origin.parse().unwrap(), Duration::from_secs(5)).unwrap();
+    send_within(origin, Duration::from_secs(5)).await
+}
+
+async fn send_within(origin: &str, connect_timeout: Duration) -> Result<Response<Bytes>, TransportError> {
+    let transport = HyperTransport::new(&origin.parse().unwrap(), connect_timeout).unwrap();
     let request = Request::post("/path").body(Full::from("{}")).unwrap();
     transport.send(request).await
 }
@@ -49,6 +53,16 @@ async fn without_a_connection_nothing_was_sent() {
         let sent = send(&origin).await;
         assert!(matches!(sent, Err(TransportError::NotSent(_))), "{origin}: {sent:?}");
     }
+}
+
+#[tokio::test]
+async fn a_handshake_that_hangs_sent_nothing() {
+    // Accepts and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("https://{}", silent.local_addr().unwrap());
+    let connecting = send_within(&origin, Duration::from_millis(200));
+    let sent = timeout(Duration::from_secs(10), connecting).await;
+    assert!(matches!(sent, Ok(Err(TransportError::NotSent(_)))), "{sent:?}");
 }
 
 #[tokio::test]
