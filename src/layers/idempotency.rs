@@ -23,7 +23,7 @@ use crate::document::{Document, Meaning};
 use crate::error::{Error, Reason};
 use crate::flights::{Boarding, Flights, Landing, Seat, boarded, landed};
 use crate::layers::next::Next;
-use crate::store::{Begun, End, Intent, SentIds, Store, StoredAnswer};
+use crate::store::{Begun, End, Intent, SentIds, Store, StoreError, StoredAnswer};
 use crate::telemetry::metrics::{Metrics, Recognition};
 use crate::upstream::outcome::is_definite;
 
@@ -145,8 +145,9 @@ impl Idempotency {
         seat: &Seat,
     ) -> Result<Reply> {
         let operation = intent.operation;
-        let begun = self.store.begin(&intent, self.clock.now()).await;
-        let doubted = match begun {
+        // A store that finds out too late whether it could record has recorded at most a doubt.
+        let begun = timeout_at(call.deadline, self.store.begin(&intent, self.clock.now())).await;
+        let doubted = match begun.unwrap_or_else(|_| Err(StoreError("the request's time is over".to_owned()))) {
             Err(error) => {
                 tracing::error!(error = %error, "a request could not be recorded");
                 return Err(Error::StoreUnavailable);
