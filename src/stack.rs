@@ -25,7 +25,7 @@ use crate::layers::breaker::{Breaking, breaker};
 use crate::layers::client::{Client, client};
 use crate::layers::collect::{Collect, collect};
 use crate::layers::dispatch::{Dispatch, dispatch};
-use crate::layers::idempotency::{Idempotency, idempotency};
+use crate::layers::idempotency::{Idempotency, Learning, idempotency};
 use crate::layers::identify::{Identify, identify};
 use crate::layers::next::{Next, Pending, layer};
 use crate::layers::observe::{Observe, observe};
@@ -101,6 +101,7 @@ impl Gateway {
             metrics: Arc::clone(metrics),
             tasks: tasks.clone(),
             flights: flights.clone(),
+            learning: Learning::default(),
         };
         let trying = Client {
             transport: Arc::clone(transport),

@@ -9,8 +9,11 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -23,7 +26,8 @@ use crate::document::{Document, Meaning};
 use crate::error::{Error, Reason};
 use crate::flights::{Boarding, Flights, Landing, Seat, boarded, landed};
 use crate::layers::next::Next;
-use crate::store::{Begun, End, Intent, SentIds, Store, StoredAnswer};
+use crate::reference::Account;
+use crate::store::{Begun, End, Intent, SentIds, Store, StoreError, StoredAnswer};
 use crate::telemetry::metrics::{Metrics, Recognition};
 use crate::upstream::outcome::is_definite;
 
@@ -42,7 +46,27 @@ pub struct Idempotency {
     pub tasks: TaskTracker,
     /// What is under way.
     pub flights: Flights,
+    /// What reads teach.
+    pub learning: Learning,
 }
+
+/// What reads teach and what waits of it for the store.
+#[derive(Debug)]
+pub struct Learning {
+    room: Arc<Semaphore>,
+    /// Said once, until there is room again.
+    forgets: AtomicBool,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self { room: Arc::new(Semaphore::new(LEARNING_MAX)), forgets: AtomicBool::new(false) }
+    }
+}
+
+/// Accounts that wait for the store at most, and how long the answer that taught one waits with it.
+const LEARNING_MAX: usize = 256;
+const LEARNING_PATIENCE: Duration = Duration::from_millis(100);
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -93,12 +117,30 @@ impl Idempotency {
     /// Reads have no ids to recognise; what they teach is kept.
     async fn pass(&self, call: Call<Checked>, next: &Next<Call<Checked>, Result<Reply>>) -> Result<Reply> {
         let mut reply = next.run(call).await?;
-        if let Some(account) = reply.learned.take()
-            && let Err(error) = self.store.remember(account).await
-        {
-            tracing::warn!(error = %error, "what a read taught could not be stored");
+        if let Some(account) = reply.learned.take() {
+            self.learn(account).await;
         }
         Ok(reply)
+    }
+
+    /// Records an account beside the answer that taught it: a store that hangs must not hold up a read.
+    async fn learn(&self, account: Arc<Account>) {
+        let Ok(place) = Arc::clone(&self.learning.room).try_acquire_owned() else {
+            if !self.learning.forgets.swap(true, Ordering::Relaxed) {
+                tracing::warn!(waiting = LEARNING_MAX, "what reads teach is not recorded: the store does not keep up");
+            }
+            return;
+        };
+        self.learning.forgets.store(false, Ordering::Relaxed);
+        let store = Arc::clone(&self.store);
+        // Not among the tasks an end waits for: what is handed over is recorded when the store closes, and
+        // the rest can be asked for again. A store that fails says so itself.
+        let recording = tokio::spawn(async move {
+            let _held = place;
+            let _ = store.remember(account).await;
+        });
+        // An update right after the answer finds the reference, unless the store is slow.
+        let _ = timeout(LEARNING_PATIENCE, recording).await;
     }
 
     fn intent(&self, call: &Call<Checked>) -> Intent {
@@ -145,8 +187,9 @@ impl Idempotency {
         seat: &Seat,
     ) -> Result<Reply> {
         let operation = intent.operation;
-        let begun = self.store.begin(&intent, self.clock.now()).await;
-        let doubted = match begun {
+        // A store that finds out too late whether it could record has recorded at most a doubt.
+        let begun = timeout_at(call.deadline, self.store.begin(&intent, self.clock.now())).await;
+        let doubted = match begun.unwrap_or_else(|_| Err(StoreError("the request's time is over".to_owned()))) {
             Err(error) => {
                 tracing::error!(error = %error, "a request could not be recorded");
                 return Err(Error::StoreUnavailable);

@@ -10,7 +10,7 @@ use ayova::reference::{Account, AccountQuery};
 use ayova::store::memory::MemoryStore;
 use ayova::store::{Begun, Doubt, End, Intent, Known, Store, StoreError};
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, join_all, ready};
+use futures_util::future::{BoxFuture, join_all, pending, ready};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -164,10 +164,15 @@ struct Fragile {
     panics: AtomicBool,
     /// How often an account was said to live: recorded again, or touched.
     lives: AtomicUsize,
+    /// Takes no more and does not say so.
+    hangs: AtomicBool,
+    /// Accounts it was asked to keep.
+    taught: AtomicUsize,
 }
 
 impl Fragile {
     fn new() -> Arc<Self> {
+        let no = || AtomicBool::new(false);
         let up = || AtomicBool::new(true);
         let inner = MemoryStore::new(1 << 20, 1 << 20);
         Arc::new(Self {
@@ -177,6 +182,8 @@ impl Fragile {
             finds: up(),
             panics: AtomicBool::new(false),
             lives: AtomicUsize::new(0),
+            hangs: no(),
+            taught: AtomicUsize::new(0),
         })
     }
 
@@ -191,6 +198,9 @@ impl Fragile {
 impl Store for Fragile {
     fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>> {
         assert!(!self.panics.load(Ordering::Relaxed), "the store has a defect");
+        if self.hangs.load(Ordering::Relaxed) {
+            return pending().boxed();
+        }
         Self::guard(&self.begins, self.inner.begin(intent, now))
     }
 
@@ -214,6 +224,10 @@ impl Store for Fragile {
     }
 
     fn remember(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.taught.fetch_add(1, Ordering::Relaxed);
+        if self.hangs.load(Ordering::Relaxed) {
+            return pending().boxed();
+        }
         Self::guard(&self.finishes, self.inner.remember(account))
     }
 
@@ -308,6 +322,29 @@ async fn an_answer_that_cannot_be_stored_reaches_the_app_all_the_same() {
     let again = world.send(snap_create(2, "")).await;
     assert_eq!(again.status, 200, "{}", again.text());
     assert_eq!(world.stat("creates").await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_go_on_while_the_store_hangs() {
+    let store = Fragile::new();
+    let world = world_with(&store);
+    world.send(snap_create(1, OWN)).await.expect(200);
+    world.send(inquiry()).await.expect(200);
+    let before = store.taught.load(Ordering::Relaxed);
+    store.hangs.store(true, Ordering::Relaxed);
+    // Without its record every answer teaches.
+    store.finds.store(false, Ordering::Relaxed);
+    for _ in 0..300 {
+        let began = Instant::now();
+        world.send(inquiry()).await.expect(200);
+        assert!(began.elapsed() <= Duration::from_millis(200), "{:?}", began.elapsed());
+    }
+    // What waits for the store has a bound.
+    assert_eq!(store.taught.load(Ordering::Relaxed) - before, 256);
+    // A create is not sent, and is not kept waiting beyond its deadline.
+    let creates = world.stat("creates").await;
+    world.send(snap_create(2, "")).await.expect_refusal(503, "STORE_UNAVAILABLE");
+    assert_eq!(world.stat("creates").await, creates);
 }
 
 #[tokio::test(start_paused = true)]

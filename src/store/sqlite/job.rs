@@ -46,6 +46,11 @@ impl<T> Waiting<T> {
         (Self { answer, _place: place }, answered)
     }
 
+    /// Whether nobody waits any more.
+    fn is_alone(&self) -> bool {
+        self.answer.is_closed()
+    }
+
     pub(super) fn tell(self, result: Result<T, StoreError>) {
         // Whoever asked may have gone away; what was recorded stays.
         let _ = self.answer.send(result);
@@ -74,6 +79,9 @@ impl Job {
     /// Records it as a part of the open transaction.
     pub(super) fn record(&self, db: &Connection, given: Given) -> rusqlite::Result<Done> {
         match self {
+            // Nothing will be sent for whoever has given up waiting. One that gives up after this leaves a
+            // record, which the next same request takes for one in doubt: the safe side.
+            Self::Begin(_, _, waiting) if waiting.is_alone() => Ok(Done::default()),
             Self::Begin(intent, now, _) => begin(db, intent, *now, given.numbers.next),
             Self::Finish(ending, _) => ending.record(db, given),
             Self::Remember(account, _) => {

@@ -4,7 +4,9 @@
 //! waiting records shares one commit. What cannot be recorded is refused with its cause and never
 //! kept in memory only; reading goes on from cache and file meanwhile. An error says "not known to be
 //! recorded": after a failed fsync a record may still be found when the file is opened again, which
-//! is the safe side, since it then counts as in doubt.
+//! is the safe side, since it then counts as in doubt. Nobody waits longer than [`PATIENCE`] for a
+//! disk that does not answer; what was queued by then is still recorded when it does, an end that
+//! was handed over among it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
 
 mod accounts;
 mod cache;
@@ -28,6 +31,7 @@ mod schema;
 mod tests;
 mod text;
 mod trouble;
+mod watch;
 mod worker;
 mod writer;
 
@@ -36,7 +40,7 @@ use intents::Numbers;
 use job::{Ending, Job, Waiting};
 use place::Place;
 use reader::Reader;
-use trouble::{Health, closed, explain};
+use trouble::{Health, closed, explain, silent};
 use worker::Worker;
 use writer::Writer;
 
@@ -63,6 +67,7 @@ pub struct SqliteStore {
     // The reader ends before the writer, which then is the last and empties the log into the file.
     reader: Arc<Reader>,
     writer: Arc<Worker<Job>>,
+    watch: Arc<Worker<()>>,
     cache: Arc<Cache>,
     health: Arc<Health>,
     clock: SharedClock,
@@ -110,9 +115,13 @@ impl SqliteStore {
         };
         let writer = Worker::start("ayova-writes", move |jobs| writer.work(&jobs));
         let writer = writer.map_err(|error| StoreError(error.to_string()))?;
+        let watched = Arc::clone(&health);
+        let watch = Worker::start("ayova-watch", move |end| watch::watch(&watched, &end));
+        let watch = watch.map_err(|error| StoreError(error.to_string()))?;
         Ok(Self {
             reader: Arc::new(reader),
             writer: Arc::new(writer),
+            watch: Arc::new(watch),
             cache,
             health,
             clock: Arc::clone(&options.clock),
@@ -121,17 +130,30 @@ impl SqliteStore {
         })
     }
 
+    /// Hands a job over and waits for the disk, but not for one that is known not to answer.
     async fn ask<T>(&self, place: OwnedSemaphorePermit, job: impl FnOnce(Waiting<T>) -> Job) -> Result<T, StoreError> {
         let (waiting, answered): (_, oneshot::Receiver<_>) = Waiting::new(place);
         if !self.writer.send(job(waiting)) {
             return Err(closed());
         }
-        answered.await.map_err(|_| closed())?
+        let patience = if self.health.silence().is_some() { Duration::ZERO } else { PATIENCE };
+        timeout(patience, answered).await.map_err(|_| silent())?.map_err(|_| closed())?
     }
 
     /// A place in the writer's queue, when there is one.
     async fn place(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        Arc::clone(&self.room).acquire_owned().await.map_err(|_| closed())
+        let room = Arc::clone(&self.room).acquire_owned();
+        timeout(PATIENCE, room).await.map_err(|_| silent())?.map_err(|_| closed())
+    }
+
+    /// What has its answer already still gets that while the writer waits for the disk.
+    async fn answered(&self, intent: &Intent, now: Timestamp) -> Option<Begun> {
+        let asked = intent.clone();
+        let looking = self.reader.ask(move |db| intents::look_up(db, &asked, now).map(intents::Found::begun));
+        match timeout(PATIENCE, looking).await {
+            Ok(Ok(known @ (Begun::Answered(_) | Begun::Conflict))) => Some(known),
+            Ok(Ok(Begun::Fresh | Begun::InDoubt(_)) | Err(_)) | Err(_) => None,
+        }
     }
 }
 
@@ -140,6 +162,9 @@ impl Store for SqliteStore {
         async move {
             if let Some(known) = self.cache.recognise(intent, now) {
                 return Ok(known);
+            }
+            if let Some(silence) = self.health.silence() {
+                return self.answered(intent, now).await.ok_or(StoreError(silence));
             }
             // What has not been sent can be refused; room is left for the ends of what has been.
             if self.room.available_permits() <= WAITING_MAX / 4 {
@@ -236,11 +261,12 @@ impl Store for SqliteStore {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        let (reader, writer) = (Arc::clone(&self.reader), Arc::clone(&self.writer));
+        let (reader, writer, watch) = (Arc::clone(&self.reader), Arc::clone(&self.writer), Arc::clone(&self.watch));
         async move {
             let ended = tokio::task::spawn_blocking(move || {
                 reader.end();
                 writer.end();
+                watch.end();
             });
             if ended.await.is_err() {
                 tracing::error!("the store could not be closed in order");
@@ -255,6 +281,7 @@ impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.reader.end();
         self.writer.end();
+        self.watch.end();
     }
 }
 
@@ -295,6 +322,9 @@ fn configure(db: &Connection) -> Result<(), StoreError> {
 fn without_answer(error: rusqlite::Error) -> rusqlite::Result<()> {
     if error == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
 }
+
+/// Longest wait for the disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long another program's lock is waited for.
 const BUSY: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use rusqlite::{Error, ErrorCode};
@@ -14,6 +15,10 @@ use crate::store::{Counters, StoreError};
 #[derive(Debug, Default)]
 pub(super) struct Health {
     problem: ArcSwapOption<String>,
+    /// The disk lets the writer wait. Apart from `problem`, which only the writer knows the end of.
+    silence: ArcSwapOption<String>,
+    /// Counts the writer's turns, twice each: odd while it is at work.
+    turn: AtomicU64,
     commits: AtomicU64,
     records: AtomicU64,
 }
@@ -21,7 +26,48 @@ pub(super) struct Health {
 impl Health {
     /// Why it cannot write, if it cannot.
     pub(super) fn problem(&self) -> Option<String> {
+        self.failure().or_else(|| self.silence())
+    }
+
+    /// What went wrong when it was last written to.
+    pub(super) fn failure(&self) -> Option<String> {
         self.problem.load().as_deref().cloned()
+    }
+
+    /// For how long the disk has not answered, where that is too long.
+    pub(super) fn silence(&self) -> Option<String> {
+        self.silence.load().as_deref().cloned()
+    }
+
+    /// The writer sets to work; it has ended when the guard is dropped, by a panic too.
+    pub(super) fn works(self: &Arc<Self>) -> Turn {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+        Turn(Arc::clone(self))
+    }
+
+    /// Differs from the one before as soon as the writer gets on.
+    pub(super) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// Whether the writer is at work in this turn.
+    pub(super) const fn is_busy(turn: u64) -> bool {
+        turn % 2 == 1
+    }
+
+    /// The disk has not answered for so long; logged once.
+    pub(super) fn is_silent(&self, time: Duration) {
+        let cause = format!("the disk has not answered for {} s: look into the system's log", time.as_secs());
+        if self.silence.swap(Some(Arc::new(cause.clone()))).is_none() {
+            tracing::error!(problem = cause, "the store's disk does not answer; creates and updates are refused");
+        }
+    }
+
+    /// The disk answers, be it with an error.
+    pub(super) fn speaks(&self) {
+        if self.silence.swap(None).is_some() {
+            tracing::info!("the store's disk answers again");
+        }
     }
 
     /// It cannot write; said once in the log however many requests feel it.
@@ -53,6 +99,20 @@ impl Health {
     pub(super) fn counters(&self) -> Counters {
         Counters { commits: self.commits.load(Ordering::Relaxed), records: self.records.load(Ordering::Relaxed) }
     }
+}
+
+/// The writer is at work while this lives.
+pub(super) struct Turn(Arc<Health>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.turn.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The answer to whoever has waited long enough.
+pub(super) fn silent() -> StoreError {
+    StoreError("the disk did not answer in time: look into the system's log".to_owned())
 }
 
 /// The answer to whoever asks a store that has ended.

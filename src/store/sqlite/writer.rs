@@ -81,9 +81,10 @@ fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
 
 impl Work {
     fn serve(&mut self, jobs: Vec<Job>) {
+        let _at_work = self.writer.health.works();
         #[cfg(test)]
         let jobs = self.meddled(jobs);
-        let ready = self.tend().and_then(|()| match self.writer.health.problem() {
+        let ready = self.tend().and_then(|()| match self.writer.health.failure() {
             Some(_) => self.recover(),
             None => Ok(()),
         });
@@ -107,7 +108,8 @@ impl Work {
 
     /// Nothing waits: try whether the file is well again, or clean up a little.
     fn idle(&mut self) {
-        let well = match self.writer.health.problem() {
+        let _at_work = self.writer.health.works();
+        let well = match self.writer.health.failure() {
             Some(_) => self.recover(),
             None => self.tend(),
         };
@@ -121,7 +123,7 @@ impl Work {
 
     /// How long to wait for a job.
     fn patience(&self) -> Duration {
-        let well = self.writer.health.problem().is_none();
+        let well = self.writer.health.failure().is_none();
         if self.pruning && well { BETWEEN_PRUNINGS } else { TENDING }
     }
 

@@ -1,5 +1,7 @@
 //! Files that cannot be written for a while: what is refused, what goes on, how it ends.
 
+use tokio::time::Instant;
+
 use super::*;
 
 /// Waits for the store to notice on its own, without a request.
@@ -129,4 +131,38 @@ async fn ends_are_kept_within_bounds() {
         }
     }
     assert!((20..40).contains(&answered), "{answered}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_does_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let (answered, under_way, new) = (create("E1", "T1"), create("E2", "T2"), create("E3", "T3"));
+    store.begin(&answered, at(0)).await.unwrap();
+    store.finish(&answered, End::Answered(answer("one")), None, at(0)).await.unwrap();
+    store.begin(&under_way, at(0)).await.unwrap();
+    store.cache.clear();
+
+    let hold = store.hold();
+    let began = Instant::now();
+    let waits =
+        tokio::join!(store.begin(&new, at(1)), store.finish(&under_way, End::Answered(answer("two")), None, at(1)));
+    assert!(waits.0.is_err() && waits.1.is_err(), "{waits:?}");
+    assert!(began.elapsed() < 2 * PATIENCE, "{:?}", began.elapsed());
+    let problem = store.problem().expect("it is noticed");
+    assert!(problem.contains("the disk has not answered for "), "{problem}");
+    // From now on nobody waits, and stored answers go on.
+    let known = Instant::now();
+    assert!(store.begin(&create("E4", "T4"), at(1)).await.unwrap_err().0.contains("has not answered"));
+    assert!(matches!(store.begin(&answered, at(1)).await, Ok(Begun::Answered(_))));
+    assert!(store.remember(account("   1462912345678901", "R1", at(0))).await.is_err());
+    assert!(known.elapsed() < Duration::from_secs(1), "{:?}", known.elapsed());
+
+    drop(hold);
+    until_well(&store).await;
+    // The end was queued; of the begin nobody waited for there is no trace, so it can be begun again.
+    let Ok(Begun::Answered(found)) = store.begin(&under_way, at(2)).await else { panic!() };
+    assert_eq!(found.body, "two");
+    assert!(matches!(store.begin(&new, at(2)).await, Ok(Begun::Fresh)));
+    assert!(matches!(store.begin(&new, at(2)).await, Ok(Begun::InDoubt(_))));
 }
