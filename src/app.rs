@@ -91,7 +91,7 @@ impl App {
         let gateway = Gateway::new(config, &surroundings).map_err(io::Error::other)?;
         gateway.resolver().take_over().await.map_err(io::Error::other)?;
         let (listen, admin) = (bind(config.listen.address).await?, bind(config.admin.address).await?);
-        let draining = Arc::new(AtomicBool::new(false));
+        let draining = Arc::clone(gateway.draining());
         let view = View {
             gateway: gateway.clone(),
             store: surroundings.store,

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -77,6 +78,7 @@ struct Parts {
     breakers: Arc<Breakers>,
     tasks: TaskTracker,
     resolver: Arc<Resolver>,
+    draining: Arc<AtomicBool>,
 }
 
 impl Gateway {
@@ -90,6 +92,7 @@ impl Gateway {
         let breakers = Arc::new(Breakers::new(&config.breaker));
         let dispatching = Dispatch::new(&config.upstream, Arc::clone(clock));
         let routes = dispatching.routes().to_vec();
+        let draining = Arc::clone(dispatching.draining());
         let tokens = Arc::new(Tokens::new(&merchants, &Arc::new(token_source(config, surroundings, &breakers))));
         let limits = Arc::new(RateLimits::new(&config.merchants, Arc::clone(metrics)));
         let tasks = TaskTracker::new();
@@ -150,7 +153,7 @@ impl Gateway {
             .layer(layer(Arc::new(recognising), idempotency))
             .layer(layer(Arc::new(attaching), reference))
             .service(lower);
-        Ok(Self { top, parts: Arc::new(Parts { routes, limits, tokens, breakers, tasks, resolver }) })
+        Ok(Self { top, parts: Arc::new(Parts { routes, limits, tokens, breakers, tasks, resolver, draining }) })
     }
 
     /// The routes of the enabled generations.
@@ -182,6 +185,12 @@ impl Gateway {
     #[must_use]
     pub fn resolver(&self) -> &Arc<Resolver> {
         &self.parts.resolver
+    }
+
+    /// Set it before the end: what comes from then on is refused as `SHUTTING_DOWN`.
+    #[must_use]
+    pub fn draining(&self) -> &Arc<AtomicBool> {
+        &self.parts.draining
     }
 
     /// Creates and updates whose callers may have left; await them before the process ends.

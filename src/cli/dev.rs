@@ -39,7 +39,8 @@ pub struct DevArgs {
 pub fn run(args: &DevArgs) -> Result<(), Failure> {
     // Refused before anything is opened.
     let config = configuration(args, args.sandbox)?;
-    log::init(config.log, color());
+    // Kept until everything has ended, so that the last lines are written.
+    let _written = log::init(config.log, color()).map_err(|error| Failure::Failed(error.to_string()))?;
     block_on(serve(args.clone()))
 }
 

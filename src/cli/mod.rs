@@ -8,6 +8,9 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -110,13 +113,28 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             let message = failure.to_string();
             if !message.is_empty() {
-                // Where standard error is closed, the code still tells.
-                let _ = writeln!(io::stderr(), "{message}");
+                tell(message);
             }
             ExitCode::from(failure.code())
         }
     }
 }
+
+/// Says something on standard error. Where that is closed or nobody reads, the exit code still tells,
+/// and the process ends.
+fn tell(message: String) {
+    let (done, told) = mpsc::channel();
+    let telling = thread::Builder::new().spawn(move || {
+        let _ = writeln!(io::stderr(), "{message}");
+        let _ = done.send(());
+    });
+    if telling.is_ok() {
+        let _ = told.recv_timeout(TELLING);
+    }
+}
+
+/// Longest wait for whoever reads standard error.
+const TELLING: Duration = Duration::from_secs(1);
 
 fn perform(command: Command) -> Result<(), Failure> {
     match command {

@@ -27,7 +27,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     if let Some(place) = variable("AYOVA_CRASH") {
         crate::crash::arm(&place);
     }
-    log::init(config.log, color());
+    // Kept until everything has ended, so that the last lines are written.
+    let _written = log::init(config.log, color()).map_err(|error| Failure::Failed(error.to_string()))?;
     block_on(serve(config))
 }
 

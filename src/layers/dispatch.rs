@@ -1,12 +1,13 @@
 //! Method and path to operation.
 //!
 //! Paths are compared as received: no decoding, no normalisation, so that nothing reaches an
-//! operation by a detour. Refuses unknown paths and methods. Answers the upstream's token paths
+//! operation by a detour. Refuses unknown paths and methods, and everything once the process ends. Answers the upstream's token paths
 //! itself, so that an app which still logs in goes on working; the token it gets is worth nothing.
 //! Tells everything that passes on its way out which operation it was.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +36,7 @@ pub struct Dispatch {
     /// Longest time from here to the answer.
     deadline: Duration,
     clock: SharedClock,
+    draining: Arc<AtomicBool>,
 }
 
 impl Dispatch {
@@ -69,13 +71,19 @@ impl Dispatch {
                 })
         });
         let routes = routes.collect();
-        Self { routes, logins, bases, deadline: upstream.deadline, clock }
+        Self { routes, logins, bases, deadline: upstream.deadline, clock, draining: Arc::default() }
     }
 
     /// The configured routes, for `/routes` and for requests the gateway makes itself.
     #[must_use]
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
+    }
+
+    /// Once set, what comes is refused; what has passed goes on.
+    #[must_use]
+    pub fn draining(&self) -> &Arc<AtomicBool> {
+        &self.draining
     }
 
     fn find(&self, method: &Method, path: &str) -> Result<&Arc<Route>, Error> {
@@ -154,6 +162,10 @@ pub async fn dispatch(
     next: Next<Routed, Result<Reply, Failure>>,
 ) -> Result<Reply, Failure> {
     let path = request.uri().path();
+    if state.draining.load(Ordering::Relaxed) {
+        let about = About { dialect: state.dialect_of(path), operation: state.only(path), ..About::default() };
+        return Err(Failure { about, ..Error::ShuttingDown.into() });
+    }
     if let Some((dialect, _)) = state.logins.iter().find(|(_, login)| login == path) {
         if request.method() == Method::POST {
             return Ok(state.log_in(*dialect));

@@ -190,10 +190,8 @@ impl Idempotency {
         // A store that finds out too late whether it could record has recorded at most a doubt.
         let begun = timeout_at(call.deadline, self.store.begin(&intent, self.clock.now())).await;
         let doubted = match begun.unwrap_or_else(|_| Err(StoreError("the request's time is over".to_owned()))) {
-            Err(error) => {
-                tracing::error!(error = %error, "a request could not be recorded");
-                return Err(Error::StoreUnavailable);
-            }
+            // The store says once what is wrong with it, and the request's line that this was the reason.
+            Err(_) => return Err(Error::StoreUnavailable),
             Ok(Begun::Conflict) => {
                 self.metrics.recognised(operation, Recognition::Conflict);
                 return Err(Error::IdempotencyConflict);
@@ -226,10 +224,7 @@ impl Idempotency {
         let released = self.store.finish(intent, End::Released, None, self.clock.now()).await;
         match released {
             Ok(()) => Err(Error::InvalidRequest(faults)),
-            Err(error) => {
-                tracing::error!(error = %error, "a refused request could not be released");
-                Err(Error::StoreUnavailable)
-            }
+            Err(_) => Err(Error::StoreUnavailable),
         }
     }
 
@@ -253,10 +248,7 @@ impl Idempotency {
         crash::pass(Place::Stored);
         match (result, stored) {
             (Ok(reply), Ok(())) => Ok(Reply { learned: None, ..reply }),
-            (Ok(reply), Err(error)) => {
-                tracing::error!(error = %error, "an answer could not be stored");
-                Ok(Reply { learned: None, reason: Some(Reason::NotStored), ..reply })
-            }
+            (Ok(reply), Err(_)) => Ok(Reply { learned: None, reason: Some(Reason::NotStored), ..reply }),
             // That this try never left says nothing about the earlier one.
             (Err(_), _) if doubted => Err(Error::OutcomeUnknown),
             (Err(error), _) => Err(error),

@@ -98,7 +98,12 @@ impl Work {
                     match result {
                         Ok(done) => job.tell(Ok(done.begun)),
                         Err(error) if concerns_the_file(&error) => self.refuse(job, self.falls(&error)),
-                        Err(error) => self.refuse(job, explain(&error)),
+                        // The file is well, so nothing else would tell of it.
+                        Err(error) => {
+                            let cause = explain(&error);
+                            tracing::error!(error = %cause, "a record could not be written");
+                            self.refuse(job, cause);
+                        }
                     }
                 }
             }

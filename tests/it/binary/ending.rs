@@ -35,6 +35,27 @@ async fn a_drain_is_seen_by_probes_and_finishes_what_is_in_flight() {
 }
 
 #[tokio::test]
+async fn what_is_read_after_the_drain_began_is_refused_and_not_sent() {
+    let sandbox = Sandbox::start().await;
+    let mut gateway = Gateway::before(&sandbox).await;
+    // The head has begun, so the connection is not an idle one.
+    let mut stream = connect(&gateway.listen).await;
+    let request = create("order-1").replace("Connection: close\r\n", "");
+    let (half, rest) = request.split_at(40);
+    stream.write_all(half.as_bytes()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    gateway.running.signal("TERM").await;
+    let admin = &gateway.admin;
+    until("not ready", || async { get(admin, "/readyz").await.status == 503 }).await;
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let refused = answer(&mut stream).await;
+    refused.assert_refusal(503, "SHUTTING_DOWN");
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+    assert_eq!(sandbox.get("/_sandbox/stats").await["creates"], 0);
+}
+
+#[tokio::test]
 async fn a_create_goes_on_without_its_caller_and_the_end_waits_for_it() {
     let sandbox = Sandbox::start().await;
     let mut gateway = Gateway::before(&sandbox).await;

@@ -3,7 +3,11 @@
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Gateway, Running, Sandbox, ask, get, request};
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::{Gateway, Lines, Running, Sandbox, ask, ayova, get, request};
 
 const SNAP: &str = r#"{"customerNo":"CUST000123","virtualAccountNo":"98765432109","virtualAccountName":"Canary Bird","virtualAccountPhone":"628777666555","trxId":"7f3b1c9e5a2d4f608b1e3c7a9d5f2b41","totalAmount":{"value":"150000.00","currency":"IDR"},"additionalInfo":{"bankCode":"014","isSingleUse":"N"}}"#;
 const CLASSIC: &str = r#"{"virtualAccountName":"Canary Bird","virtualAccountPhone":"628777666555","virtualAccountNumber":"98765432","transactionId":"vXNsQzlmLrJiRmG0e0AhNgqBexupEil9","bankCode":"002","expiresIn":1440,"totalAmount":{"value":"150000.00","currency":"IDR"},"billDetails":[{"billName":"Invoice 1","billAmount":{"value":"150000.00","currency":"IDR"}}],"virtualAccountConfig":{"virtualAccountType":"static","amountType":"closed"}}"#;
@@ -109,4 +113,30 @@ async fn nothing_secret_is_logged_or_shown_at_any_level() {
             assert!(!text.contains(canary.as_str()), "{canary:?} in: {text}");
         }
     }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_whoever_reads_the_log() {
+    let (file, folder) = Gateway::configured("http://127.0.0.1:9", "", "");
+    let mut child = ayova(&["run", "--config", &file]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Read as far as the addresses, and no further.
+    let mut unread = BufReader::with_capacity(1, child.stderr.take().unwrap());
+    let mut ready = String::new();
+    while !ready.contains("\"ready\"") {
+        ready.clear();
+        assert_ne!(unread.read_line(&mut ready).await.unwrap(), 0);
+    }
+    let out = Lines::of(child.stdout.take().unwrap());
+    let running = Running { child, out, err: Lines::of(tokio::io::empty()) };
+    let ready: Value = serde_json::from_str(&ready).unwrap();
+    let address = |name: &str| ready[name].as_str().unwrap().to_owned();
+    let mut gateway = Gateway { listen: address("listen"), admin: address("admin"), running, _folder: folder };
+    // Several times what a pipe holds.
+    for _ in 0..1500 {
+        assert_eq!(get(&gateway.listen, "/nowhere").await.status, 404);
+    }
+    assert_eq!(get(&gateway.admin, "/livez").await.status, 200);
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+    drop(unread);
 }

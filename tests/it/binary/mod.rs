@@ -196,6 +196,12 @@ impl Gateway {
 
     /// The same with more inside `listen` and more keys at the end.
     async fn start_with(upstream: &str, listen: &str, more: &str) -> Self {
+        let (file, folder) = Self::configured(upstream, listen, more);
+        Self::of(Running::start(&["run", "--config", &file]), folder).await
+    }
+
+    /// Its configuration, in a folder of its own.
+    fn configured(upstream: &str, listen: &str, more: &str) -> (String, TempDir) {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("ayova.yaml");
         let minimal = include_str!("../../../config/minimal.yaml");
@@ -203,7 +209,7 @@ impl Gateway {
         let text = minimal.replace("http://127.0.0.1:9090", upstream).replace("sandbox-key.pem", key);
         let listeners = format!("listen: {{ address: 127.0.0.1:0{listen} }}\nadmin: {{ address: 127.0.0.1:0 }}\n");
         std::fs::write(&file, format!("{text}{listeners}{more}\n")).unwrap();
-        Self::of(Running::start(&["run", "--config", file.to_str().unwrap()]), folder).await
+        (file.to_str().unwrap().to_owned(), folder)
     }
 
     /// A gateway that is starting, once it is ready.

@@ -97,6 +97,26 @@ async fn a_minute_without_a_store_costs_nothing() {
     compare(&sandbox, &gateway, &seen).await;
 }
 
+#[tokio::test]
+async fn an_outage_is_logged_once_however_many_feel_it() {
+    let sandbox = Sandbox::start().await;
+    let mut gateway = Gateway::before(&sandbox).await;
+    let other = Connection::open(gateway._folder.path().join("data/ayova.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for order in 0..3 {
+        ask(&gateway.listen, &create(order)).await.assert_refusal(503, "STORE_UNAVAILABLE");
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    until("ready again", || async { get(&gateway.admin, "/readyz").await.status == 200 }).await;
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+    let lines = gateway.running.err.whole().await;
+    let said = |needle: &str| lines.iter().filter(|line| line.contains(needle)).count();
+    assert_eq!(said("\"level\":\"ERROR\""), 1, "{lines:#?}");
+    assert_eq!(said("the store can be written again"), 1, "{lines:#?}");
+    assert_eq!(said("\"reason\":\"STORE_UNAVAILABLE\""), 3, "{lines:#?}");
+}
+
 /// Every create that upstream made was answered to its app; every one that was refused can be made.
 async fn compare(sandbox: &Sandbox, gateway: &Gateway, seen: &Seen) {
     let answers = std::mem::take(&mut *seen.answers.lock().unwrap());
