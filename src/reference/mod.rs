@@ -269,6 +269,8 @@ fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
 pub struct AccountQuery {
     /// The number in any of its forms, without blanks; empty where not given.
     pub digits: String,
+    /// Whether the number was padded, hence whole: otherwise it may be own digits as well.
+    pub whole: bool,
     /// `virtualAccountId`; empty where not given.
     pub account_id: String,
 }

@@ -62,11 +62,11 @@ impl<'a> Asked<'a> {
     pub fn account(&self) -> AccountQuery {
         let by_id = self.operation.attachable().find(|(_, attach)| *attach == Attach::Identity(Identity::AccountId));
         let id = by_id.and_then(|(field, _)| self.text(field.name));
+        let number = self.text(self.operation.number).unwrap_or_default();
+        let digits = without_blanks(number);
         AccountQuery {
-            digits: self
-                .text(self.operation.number)
-                .map(|number| without_blanks(number).to_owned())
-                .unwrap_or_default(),
+            digits: digits.to_owned(),
+            whole: digits.len() < number.len(),
             account_id: id.unwrap_or_default().to_owned(),
         }
     }
