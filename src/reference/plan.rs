@@ -121,12 +121,15 @@ pub fn plan(
         draft.field(field, attach, fresh);
     }
     draft.keyed();
+    draft.bank();
     draft.number();
     draft.flow();
     draft.finish()
 }
 
 const CONTRADICTS: &str = "contradicts what is recorded of this virtual account";
+
+const BANK: &[&str] = &["additionalInfo", "bankCode"];
 
 struct Draft<'a> {
     asked: Asked<'a>,
@@ -188,6 +191,21 @@ impl Draft<'_> {
         let keyed = self.asked.operation.body.iter().find(|field| field.need == Need::Keyed);
         if let (Some(field), Some(transaction), true) = (keyed, &ids.transaction, ids.transaction_made) {
             self.set(field.name, transaction.clone());
+        }
+    }
+
+    /// SNAP's bank is the caller's to send and stands within a member; it says which account is meant.
+    fn bank(&mut self) {
+        let known = self.account.and_then(|account| account.bank_code.as_deref());
+        let document = self.asked.checked.document.as_ref();
+        let given = document.and_then(|document| document.root().at(BANK)?.as_str());
+        let snap = self.asked.operation.dialect == Dialect::Snap && self.asked.operation.kind != OperationKind::Create;
+        if snap
+            && self.on_mismatch != OnMismatch::CallerFirst
+            && let (Some(given), Some(known)) = (given, known)
+            && given != known
+        {
+            self.contradictions.push(Fault::of_member(BANK, Rule::Mismatch, CONTRADICTS));
         }
     }
 

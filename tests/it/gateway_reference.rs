@@ -280,6 +280,11 @@ async fn members_that_name_another_account_are_refused() {
     let got = world.send(snap_inquiry(OWN).set("/customerNo", "OTHER001")).await;
     assert_eq!(got.expect_refusal(400, "INVALID_REQUEST").faults(), ["customerNo"]);
 
+    let update = snap_update(5, &padded(OWN)).set("/additionalInfo/bankCode", "002");
+    let got = world.send(update).await;
+    assert_eq!(got.expect_refusal(400, "INVALID_REQUEST").faults(), ["additionalInfo.bankCode"]);
+    assert_eq!(got.json()["errors"][0]["rule"], "mismatch");
+
     let update = classic_update("12345678").set("/customerId", "AYOTST-00000000").set("/bankCode", "009");
     let got = world.send(update).await;
     assert_eq!(got.expect_refusal(400, "INVALID_REQUEST").faults(), ["customerId", "bankCode"]);
