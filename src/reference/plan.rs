@@ -216,8 +216,11 @@ impl Draft<'_> {
             return;
         }
         let Some(given) = self.asked.text(operation.number) else { return };
-        if self.on_mismatch != OnMismatch::CallerFirst && self.account.is_some_and(|account| !account.is_called(given))
-        {
+        if self.account.is_some_and(|account| !account.is_called(given)) {
+            // The caller's own word goes out as it is; only another form of our number is completed.
+            if self.on_mismatch == OnMismatch::CallerFirst {
+                return self.check_number(given);
+            }
             return self.contradictions.push(self.fault(operation.number, Rule::Mismatch, CONTRADICTS));
         }
         let lookup = operation.query.iter().any(|field| field.name == operation.number && field.need == Need::Lookup);

@@ -254,6 +254,17 @@ async fn caller_first_sends_the_callers() {
     let update = snap_update(3, OWN).set("/customerNo", "OTHER001");
     world.send(update).await.expect(404);
     assert_eq!(world.wire.last().json()["customerNo"], "OTHER001");
+    world.send(snap_update(4, &padded(OWN)).set("/additionalInfo/bankCode", "002")).await;
+    assert_eq!(world.wire.last().json()["additionalInfo"]["bankCode"], "002");
+
+    // Nor is a number of the caller's replaced; another form of ours is completed.
+    let created = world.send(classic_create(5, "12345678")).await.json();
+    let text = |name: &str| created["virtualAccountData"][name].as_str().unwrap().to_owned();
+    let whole = text("virtualAccountNumber");
+    for (given, sent) in [("99999999", "99999999"), (whole.as_str(), "12345678"), ("12345678", "12345678")] {
+        world.send(classic_update(given).set("/virtualAccountId", text("virtualAccountId").as_str())).await;
+        assert_eq!(world.wire.last().json()["virtualAccountNumber"], sent);
+    }
 }
 
 #[tokio::test(start_paused = true)]
