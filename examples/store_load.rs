@@ -125,7 +125,7 @@ async fn create(store: &SqliteStore, n: usize) -> Result<(), Failure> {
 async fn look_back(store: &SqliteStore, keys: usize) -> Result<(), Failure> {
     let began = Instant::now();
     for n in 0..keys {
-        let query = AccountQuery { digits: format!("{n:011}"), account_id: String::new() };
+        let query = AccountQuery { digits: format!("{n:011}"), ..AccountQuery::default() };
         if store.account("sample", Dialect::Snap, &query).await?.is_none() {
             return Err(format!("account {n} is lost").into());
         }

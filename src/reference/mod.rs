@@ -16,7 +16,7 @@ pub use plan::{Plan, Refusal};
 use crate::dialect::amount::Amount;
 use crate::dialect::bank::{BNI, bank};
 use crate::dialect::number::{SnapNumber, classic_own_digits, without_blanks};
-use crate::dialect::{Attach, Dialect, Identity};
+use crate::dialect::{Attach, Dialect, Form, Identity, OperationId};
 use crate::document::{Document, Value};
 
 /// What is known of one account.
@@ -159,7 +159,8 @@ pub fn learn_create(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
             let reference = reference_in(lesson.answer, None).unwrap_or(lesson.sent_id);
             snap_account(lesson, reference, amount)
         }
-        Dialect::Classic => classic_account(lesson),
+        // What was sent is the flow, whatever the answer calls it.
+        Dialect::Classic => classic_account(lesson, lesson.sent_id),
     }
 }
 
@@ -178,7 +179,7 @@ pub fn learn_read(dialect: Dialect, lesson: &Lesson<'_>) -> Option<Account> {
                 taken.filter(|text| !text.is_empty()).or_else(|| reference_in(lesson.answer, Some(lesson.sent_id)))?;
             snap_account(lesson, reference, lesson.asked_amount())
         }
-        Dialect::Classic => classic_account(lesson),
+        Dialect::Classic => classic_account(lesson, flow_in(lesson)),
     };
     account.map(|account| Account { created: Account::READ, ..account })
 }
@@ -198,7 +199,7 @@ pub fn learn_update(known: &Account, sent_reference: Option<&str>, request: Opti
 
 fn snap_account(lesson: &Lesson<'_>, reference: &str, amount: Option<Amount>) -> Option<Account> {
     let data = lesson.answer.root().member("virtualAccountData")?;
-    let text = |name: &str| data.member(name).and_then(Value::as_str);
+    let text = |name: &'static str| usable(name, data.member(name).and_then(Value::as_str)?);
     let sent = |path: &[&str]| lesson.request.and_then(|request| request.root().at(path)).and_then(Value::as_str);
     let number = text("virtualAccountNo")?;
     let parts = SnapNumber::parse(number);
@@ -231,15 +232,41 @@ fn reference_in<'a>(answer: &'a Document, no_reference: Option<&str>) -> Option<
     let root = answer.root();
     let data = root.member("virtualAccountData")?;
     let places = [Some(data), Some(root), data.member("additionalInfo")];
-    let find = |name: &str| {
-        places.iter().flatten().find_map(|place| place.member(name)?.as_str()).filter(|text| !text.is_empty())
-    };
+    let find =
+        |name: &'static str| places.iter().flatten().find_map(|place| usable(name, place.member(name)?.as_str()?));
     find("originalReferenceNo").or_else(|| find("referenceNo").filter(|found| Some(*found) != no_reference))
 }
 
-fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
+/// A text of an answer that may be put into a later request; unknown where that could do harm there.
+fn usable<'a>(member: &'static str, text: &'a str) -> Option<&'a str> {
+    let fits = text.len() <= TEXT_MAX && !text.chars().any(char::is_control);
+    if !fits {
+        tracing::warn!(member, "a member of an answer is too long or holds control characters; it is not recorded");
+    }
+    Some(text).filter(|text| fits && !text.is_empty())
+}
+
+/// More than anything the protocol bounds and less than what a header or query may hold.
+const TEXT_MAX: usize = 256;
+
+/// The flow of an account that was read: what the answer says, where it can be sent, else what was sent.
+fn flow_in<'a>(lesson: &Lesson<'a>) -> &'a str {
+    let said = || lesson.answer.root().at(&["virtualAccountData", "correlationId"])?.as_str();
+    let header = OperationId::ClassicGet.operation().header(Dialect::Classic.id_header());
+    let fits = |id: &str| header.is_some_and(|header| header.kind.check_text(id, Form::Wire).is_none());
+    let said = said().filter(|id| !id.is_empty());
+    if said.is_some_and(|id| !fits(id)) {
+        tracing::warn!(member = "correlationId", "an answer names a flow that cannot be sent; it is not recorded");
+    }
+    said.filter(|id| fits(id)).unwrap_or(lesson.sent_id)
+}
+
+/// `flow` is the create's `A-Correlation-ID`.
+fn classic_account(lesson: &Lesson<'_>, flow: &str) -> Option<Account> {
     let data = lesson.answer.root().member("virtualAccountData")?;
-    let text = |name: &str| data.member(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |name: &'static str| {
+        data.member(name).and_then(Value::as_str).and_then(|text| usable(name, text)).unwrap_or_default().to_owned()
+    };
     let sent = |path: &[&str]| lesson.request.and_then(|request| request.root().at(path)).and_then(Value::as_str);
     let (account_id, number) = (text("virtualAccountId"), text("virtualAccountNumber"));
     if account_id.is_empty() || number.is_empty() {
@@ -251,8 +278,6 @@ fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
         .or_else(|| classic_own_digits(bank(bank_code?)?, &number))
         .unwrap_or_default()
         .to_owned();
-    let correlation_id =
-        Some(text("correlationId")).filter(|id| !id.is_empty()).unwrap_or_else(|| lesson.sent_id.to_owned());
     Some(Account {
         merchant: Arc::clone(lesson.merchant),
         number,
@@ -260,7 +285,7 @@ fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
         bank_code: bank_code.map(ToOwned::to_owned),
         amount: lesson.asked_amount(),
         created: lesson.sent_at,
-        handle: Handle::Classic { account_id, customer_id: text("customerId"), correlation_id },
+        handle: Handle::Classic { account_id, customer_id: text("customerId"), correlation_id: flow.to_owned() },
     })
 }
 
@@ -269,6 +294,8 @@ fn classic_account(lesson: &Lesson<'_>) -> Option<Account> {
 pub struct AccountQuery {
     /// The number in any of its forms, without blanks; empty where not given.
     pub digits: String,
+    /// Whether the number was padded, hence whole: otherwise it may be own digits as well.
+    pub whole: bool,
     /// `virtualAccountId`; empty where not given.
     pub account_id: String,
 }
@@ -350,7 +377,49 @@ mod tests {
         assert_eq!(account.value(Attach::Identity(Identity::BankCode)), Some("009"));
         assert_eq!(account.own_digits, "12345678");
         let Handle::Classic { correlation_id, .. } = &account.handle else { panic!() };
-        assert_eq!(correlation_id, "qole43pi7iuylp083ddr5c6xgsuwog64");
+        assert_eq!(correlation_id, "C", "what was sent, whatever the answer says");
+    }
+
+    #[test]
+    fn a_flow_is_learnt_by_reading_only_where_it_can_be_sent() {
+        let merchant = Arc::from("sample");
+        let (request, answer) = exchange(CLASSIC, "cls-create-bni-dynamic-closed");
+        let text = std::str::from_utf8(answer.text()).unwrap().to_owned();
+        let known = "qole43pi7iuylp083ddr5c6xgsuwog64";
+        for (said, learnt) in
+            [(known, known), ("", "C"), ("short", "C"), ("\\u0000ole43pi7iuylp083ddr5c6xgsuwog6", "C")]
+        {
+            let answer = Document::parse(Bytes::from(text.replace(known, said))).unwrap();
+            let account = learn_read(Dialect::Classic, &lesson(&merchant, &request, &answer, "C")).unwrap();
+            let Handle::Classic { correlation_id, .. } = &account.handle else { panic!() };
+            assert_eq!(correlation_id, learnt, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_harm_a_later_request_is_not_learnt() {
+        let merchant = Arc::from("sample");
+        let (request, answer) = exchange(SNAP, "snap-create-closed-single");
+        let learn = |name: &str, value: &str| {
+            let mut answer: serde_json::Value = serde_json::from_slice(answer.text()).unwrap();
+            answer["virtualAccountData"][name] = value.into();
+            let answer = Document::parse(Bytes::from(answer.to_string())).unwrap();
+            learn_create(Dialect::Snap, &lesson(&merchant, &request, &answer, "E"))
+        };
+        let long = "1".repeat(TEXT_MAX + 1);
+        for bad in ["a\r\nX-Evil: 1", "a\u{0}", long.as_str()] {
+            let value = |name, attach| learn(name, bad).unwrap().value(attach).unwrap().to_owned();
+            assert_eq!(value("referenceNo", Attach::Reference), "E");
+            assert_eq!(value("partnerServiceId", Attach::Identity(Identity::PartnerServiceId)), "   14629");
+            assert_eq!(value("customerNo", Attach::Identity(Identity::CustomerNo)), "CUST000123");
+            assert_ne!(value("trxId", Attach::TransactionId), bad);
+            assert_eq!(learn("virtualAccountNo", bad), None);
+        }
+        let (request, answer) = exchange(CLASSIC, "cls-create-bni-dynamic-closed");
+        let text = std::str::from_utf8(answer.text()).unwrap().replace("AYOAPP-559PAC23", "AYO\\n1");
+        let answer = Document::parse(Bytes::from(text)).unwrap();
+        let account = learn_create(Dialect::Classic, &lesson(&merchant, &request, &answer, "C")).unwrap();
+        assert_eq!(account.value(Attach::Identity(Identity::CustomerId)), None);
     }
 
     #[test]

@@ -62,11 +62,11 @@ impl<'a> Asked<'a> {
     pub fn account(&self) -> AccountQuery {
         let by_id = self.operation.attachable().find(|(_, attach)| *attach == Attach::Identity(Identity::AccountId));
         let id = by_id.and_then(|(field, _)| self.text(field.name));
+        let number = self.text(self.operation.number).unwrap_or_default();
+        let digits = without_blanks(number);
         AccountQuery {
-            digits: self
-                .text(self.operation.number)
-                .map(|number| without_blanks(number).to_owned())
-                .unwrap_or_default(),
+            digits: digits.to_owned(),
+            whole: digits.len() < number.len(),
             account_id: id.unwrap_or_default().to_owned(),
         }
     }
@@ -121,12 +121,15 @@ pub fn plan(
         draft.field(field, attach, fresh);
     }
     draft.keyed();
+    draft.bank();
     draft.number();
     draft.flow();
     draft.finish()
 }
 
 const CONTRADICTS: &str = "contradicts what is recorded of this virtual account";
+
+const BANK: &[&str] = &["additionalInfo", "bankCode"];
 
 struct Draft<'a> {
     asked: Asked<'a>,
@@ -191,6 +194,21 @@ impl Draft<'_> {
         }
     }
 
+    /// SNAP's bank is the caller's to send and stands within a member; it says which account is meant.
+    fn bank(&mut self) {
+        let known = self.account.and_then(|account| account.bank_code.as_deref());
+        let document = self.asked.checked.document.as_ref();
+        let given = document.and_then(|document| document.root().at(BANK)?.as_str());
+        let snap = self.asked.operation.dialect == Dialect::Snap && self.asked.operation.kind != OperationKind::Create;
+        if snap
+            && self.on_mismatch != OnMismatch::CallerFirst
+            && let (Some(given), Some(known)) = (given, known)
+            && given != known
+        {
+            self.contradictions.push(Fault::of_member(BANK, Rule::Mismatch, CONTRADICTS));
+        }
+    }
+
     /// The number in the form upstream wants, whatever form the caller used.
     fn number(&mut self) {
         let operation = self.asked.operation;
@@ -198,8 +216,11 @@ impl Draft<'_> {
             return;
         }
         let Some(given) = self.asked.text(operation.number) else { return };
-        if self.on_mismatch != OnMismatch::CallerFirst && self.account.is_some_and(|account| !account.is_called(given))
-        {
+        if self.account.is_some_and(|account| !account.is_called(given)) {
+            // The caller's own word goes out as it is; only another form of our number is completed.
+            if self.on_mismatch == OnMismatch::CallerFirst {
+                return self.check_number(given);
+            }
             return self.contradictions.push(self.fault(operation.number, Rule::Mismatch, CONTRADICTS));
         }
         let lookup = operation.query.iter().any(|field| field.name == operation.number && field.need == Need::Lookup);

@@ -343,13 +343,17 @@ impl MemoryStore {
                 matches!(&account.handle, Handle::Classic { account_id, .. } if *account_id == query.account_id);
             return current.then_some(account);
         }
-        whole(&query.digits).or_else(|| {
-            let numbers = self.by_own_digits.get(&account_key(merchant, dialect, &query.digits))?;
-            match &*numbers {
-                [only] => whole(only),
-                _ => None,
-            }
-        })
+        let account = whole(&query.digits);
+        if query.whole {
+            return account;
+        }
+        let namesakes = self.by_own_digits.get(&account_key(merchant, dialect, &query.digits));
+        let mut others = namesakes.iter().flat_map(|numbers| numbers.iter()).filter(|number| **number != query.digits);
+        match (account, others.next(), others.next()) {
+            (Some(account), None, _) => Some(account),
+            (None, Some(only), None) => whole(only),
+            _ => None,
+        }
     }
 }
 
@@ -558,12 +562,12 @@ mod tests {
             store.finish(&intent, End::Answered(answer("one")), Some(learned), at(0)).await.unwrap();
             // Those before are in use meanwhile.
             for earlier in 0..n.min(20) {
-                let query = AccountQuery { digits: format!("14629{earlier:011}"), account_id: String::new() };
+                let query = AccountQuery { digits: format!("14629{earlier:011}"), ..AccountQuery::default() };
                 store.account("sample", Dialect::Snap, &query).await.unwrap();
             }
             store.settle();
             for newest in n.saturating_sub(50)..=n {
-                let query = AccountQuery { digits: format!("14629{newest:011}"), account_id: String::new() };
+                let query = AccountQuery { digits: format!("14629{newest:011}"), ..AccountQuery::default() };
                 assert!(store.account("sample", Dialect::Snap, &query).await.unwrap().is_some(), "{newest} of {n}");
                 let again = create(&format!("E{newest}"), &format!("T{newest}"));
                 assert!(matches!(store.begin(&again, at(1)).await, Ok(Begun::Answered(_))), "{newest} of {n}");

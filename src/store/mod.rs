@@ -190,7 +190,8 @@ pub trait Store: Send + Sync + fmt::Debug {
         ready(Ok(())).boxed()
     }
 
-    /// The account a request is about; nothing where it is unknown or several fit.
+    /// The account a request is about; nothing where it is unknown or several fit. Digits that are one
+    /// account's whole number and another's own fit both, unless they are said to be whole.
     fn account<'a>(
         &'a self,
         merchant: &'a str,

@@ -16,6 +16,7 @@ use super::sqlite::{Options, SqliteStore};
 use super::{Begun, End, Intent, SentIds, Store, StoredAnswer};
 use crate::clock::Clock;
 use crate::dialect::amount::Amount;
+use crate::dialect::number::without_blanks;
 use crate::dialect::{Attach, Dialect, OperationId};
 use crate::document::{Document, Meaning};
 use crate::reference::{Account, AccountQuery, Handle};
@@ -188,7 +189,11 @@ pub(super) fn account(number: &str, reference: &str, created: Timestamp) -> Arc<
 }
 
 async fn reference(subject: &mut impl Subject, merchant: &str, digits: &str) -> Option<String> {
-    let query = AccountQuery { digits: digits.to_owned(), account_id: String::new() };
+    let query = AccountQuery {
+        digits: without_blanks(digits).to_owned(),
+        whole: digits.starts_with(' '),
+        account_id: String::new(),
+    };
     let found = subject.next().account(merchant, Dialect::Snap, &query).await.unwrap();
     found.and_then(|account| account.value(Attach::Reference).map(ToOwned::to_owned))
 }
@@ -330,7 +335,7 @@ async fn classic_ids_find_the_current_life_only(subject: &mut impl Subject) {
     };
     subject.next().remember(life("A1", 1)).await.unwrap();
     subject.next().remember(life("A2", 2)).await.unwrap();
-    let by_id = |id: &str| AccountQuery { digits: String::new(), account_id: id.to_owned() };
+    let by_id = |id: &str| AccountQuery { account_id: id.to_owned(), ..AccountQuery::default() };
     assert!(subject.next().account("sample", Dialect::Classic, &by_id("A2")).await.unwrap().is_some());
     assert!(subject.next().account("sample", Dialect::Classic, &by_id("A1")).await.unwrap().is_none());
     assert!(subject.next().account("sample", Dialect::Snap, &by_id("A2")).await.unwrap().is_none());
@@ -401,7 +406,7 @@ async fn a_later_amount_replaces_an_earlier_one(subject: &mut impl Subject) {
         account.amount = Amount::parse(amount);
         Arc::new(account)
     };
-    let query = AccountQuery { digits: "1462912345678901".to_owned(), account_id: String::new() };
+    let query = AccountQuery { digits: "1462912345678901".to_owned(), ..AccountQuery::default() };
     for amount in ["1.00", "3.00", "2.00"] {
         subject.next().remember(of(amount)).await.unwrap();
         let found = subject.next().account("sample", Dialect::Snap, &query).await.unwrap();
@@ -416,7 +421,13 @@ async fn own_digits_may_be_anothers_whole_number(subject: &mut impl Subject) {
     whole.number = "12345678901".to_owned();
     whole.own_digits = "8901".to_owned();
     subject.next().remember(Arc::new(whole)).await.unwrap();
-    assert_eq!(reference(subject, "sample", "12345678901").await.as_deref(), Some("R2"));
+    // Twice, as what was found once may come from a cache.
+    for _ in 0..2 {
+        assert_eq!(reference(subject, "sample", "12345678901").await, None, "it may mean either");
+        assert_eq!(reference(subject, "sample", "   12345678901").await.as_deref(), Some("R2"));
+        assert_eq!(reference(subject, "sample", "   1462912345678901").await.as_deref(), Some("R1"));
+        assert_eq!(reference(subject, "sample", "1462912345678901").await.as_deref(), Some("R1"));
+    }
     assert_eq!(reference(subject, "sample", "8901").await.as_deref(), Some("R2"));
     assert_eq!(subject.next().accounts("12345678901").await.unwrap().len(), 2);
 }

@@ -254,6 +254,17 @@ async fn caller_first_sends_the_callers() {
     let update = snap_update(3, OWN).set("/customerNo", "OTHER001");
     world.send(update).await.expect(404);
     assert_eq!(world.wire.last().json()["customerNo"], "OTHER001");
+    world.send(snap_update(4, &padded(OWN)).set("/additionalInfo/bankCode", "002")).await;
+    assert_eq!(world.wire.last().json()["additionalInfo"]["bankCode"], "002");
+
+    // Nor is a number of the caller's replaced; another form of ours is completed.
+    let created = world.send(classic_create(5, "12345678")).await.json();
+    let text = |name: &str| created["virtualAccountData"][name].as_str().unwrap().to_owned();
+    let whole = text("virtualAccountNumber");
+    for (given, sent) in [("99999999", "99999999"), (whole.as_str(), "12345678"), ("12345678", "12345678")] {
+        world.send(classic_update(given).set("/virtualAccountId", text("virtualAccountId").as_str())).await;
+        assert_eq!(world.wire.last().json()["virtualAccountNumber"], sent);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,6 +290,11 @@ async fn members_that_name_another_account_are_refused() {
     assert_eq!(got.expect_refusal(400, "INVALID_REQUEST").faults(), ["partnerServiceId", "customerNo"]);
     let got = world.send(snap_inquiry(OWN).set("/customerNo", "OTHER001")).await;
     assert_eq!(got.expect_refusal(400, "INVALID_REQUEST").faults(), ["customerNo"]);
+
+    let update = snap_update(5, &padded(OWN)).set("/additionalInfo/bankCode", "002");
+    let got = world.send(update).await;
+    assert_eq!(got.expect_refusal(400, "INVALID_REQUEST").faults(), ["additionalInfo.bankCode"]);
+    assert_eq!(got.json()["errors"][0]["rule"], "mismatch");
 
     let update = classic_update("12345678").set("/customerId", "AYOTST-00000000").set("/bankCode", "009");
     let got = world.send(update).await;

@@ -85,13 +85,15 @@ pub(super) fn find(
     }
     let by_number = params![query.digits, merchant, dialect];
     let whole = db.prepare_cached(BY_DIGITS)?.query_row(by_number, read).optional()?;
-    if whole.is_some() || query.digits.is_empty() {
+    if query.whole || query.digits.is_empty() {
         return Ok(whole);
     }
     let mut by_own_digits = db.prepare_cached(BY_OWN_DIGITS)?;
-    let mut fitting = by_own_digits.query_map(by_number, read)?;
-    match (fitting.next(), fitting.next()) {
-        (Some(only), None) => only.map(Some),
+    let mut others = by_own_digits.query_map(by_number, read)?;
+    match (whole, others.next(), others.next()) {
+        (Some(whole), None, _) => Ok(Some(whole)),
+        (None, Some(only), None) => only.map(Some),
+        (_, Some(Err(error)), _) | (_, _, Some(Err(error))) => Err(error),
         _ => Ok(None),
     }
 }
@@ -164,7 +166,7 @@ pub(super) const BY_DIGITS: &str = "SELECT * FROM accounts WHERE digits = ?1 AND
 
 /// Two are enough to know that more than one fits.
 pub(super) const BY_OWN_DIGITS: &str =
-    "SELECT * FROM accounts WHERE own_digits = ?1 AND merchant = ?2 AND dialect = ?3 LIMIT 2";
+    "SELECT * FROM accounts WHERE own_digits = ?1 AND merchant = ?2 AND dialect = ?3 AND digits <> ?1 LIMIT 2";
 
 pub(super) const BY_ACCOUNT_ID: &str =
     "SELECT * FROM accounts WHERE account_id = ?1 AND merchant = ?2 AND dialect = ?3 ORDER BY created_at DESC LIMIT 1";

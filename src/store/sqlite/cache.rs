@@ -22,7 +22,7 @@ pub(super) struct Cache {
     answers: Moka<String, Arc<Answered>>,
     /// By whole number.
     accounts: Moka<String, Arc<Account>>,
-    /// Whole numbers by what else was asked for: own digits, classic ids.
+    /// Whole numbers by what else was asked for: digits that may be own ones, classic ids.
     aliases: Moka<String, Arc<str>>,
     /// How often the writer entered something about accounts. Held while entering, so that a reader's
     /// finding is either before a change or dropped.
@@ -83,15 +83,13 @@ impl Cache {
 
     pub(super) fn account(&self, merchant: &str, dialect: Dialect, query: &AccountQuery) -> Option<Arc<Account>> {
         let whole = |digits: &str| self.accounts.get(&account_key(merchant, dialect, digits));
-        if query.account_id.is_empty()
-            && let Some(found) = whole(&query.digits)
-        {
-            return Some(found);
+        if query.account_id.is_empty() && query.whole {
+            return whole(&query.digits);
         }
         let number = self.aliases.get(&alias_key(merchant, dialect, query))?;
         whole(&number).filter(|account| match &account.handle {
             Handle::Classic { account_id, .. } if !query.account_id.is_empty() => *account_id == query.account_id,
-            Handle::Classic { .. } | Handle::Snap { .. } => account.own_digits == query.digits,
+            Handle::Classic { .. } | Handle::Snap { .. } => account.is_called(&query.digits),
         })
     }
 
@@ -108,7 +106,7 @@ impl Cache {
         }
         let (dialect, digits) = (account.dialect(), account.digits());
         self.accounts.insert(account_key(&account.merchant, dialect, digits), Arc::clone(account));
-        if !query.account_id.is_empty() || query.digits != digits {
+        if !query.account_id.is_empty() || !query.whole {
             self.aliases.insert(alias_key(&account.merchant, dialect, query), digits.into());
         }
     }
@@ -136,10 +134,10 @@ impl Cache {
         }
     }
 
-    /// Own digits that fitted one account may now fit two, or be somebody's whole number.
+    /// Digits that fitted one account, as whole number or own ones, may now fit two.
     fn forget_own_digits(&self, account: &Account) {
         for digits in [account.own_digits.as_str(), account.digits()] {
-            let query = AccountQuery { digits: digits.to_owned(), account_id: String::new() };
+            let query = AccountQuery { digits: digits.to_owned(), ..AccountQuery::default() };
             self.aliases.invalidate(&alias_key(&account.merchant, account.dialect(), &query));
         }
     }

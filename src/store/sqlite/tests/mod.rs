@@ -26,7 +26,7 @@ fn open(folder: &TempDir) -> SqliteStore {
 }
 
 fn by_number(digits: &str) -> AccountQuery {
-    AccountQuery { digits: digits.to_owned(), account_id: String::new() }
+    AccountQuery { digits: digits.to_owned(), ..AccountQuery::default() }
 }
 
 impl SqliteStore {
