@@ -4,8 +4,8 @@
 //! layer put before what it needs does not compile. Data only; what is done with it is in `layers`.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -14,7 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Instant;
 
 use crate::config::Secret;
-use crate::dialect::{Dialect, Fault, Operation};
+use crate::dialect::{Dialect, Fault, Operation, OperationKind};
 use crate::document::Document;
 use crate::error::Reason;
 use crate::reference::Account;
@@ -205,15 +205,43 @@ pub struct Admission {
     held: Vec<Box<dyn Held>>,
 }
 
-/// Tries of a request that may have reached upstream; may be kept after the admission has ended.
+/// Tries of a request: how many may have reached upstream, and how the last one ended. May be kept after
+/// the admission has ended.
 #[derive(Clone, Debug, Default)]
-pub struct Tries(Arc<AtomicU32>);
+pub struct Tries(Arc<Tried>);
+
+#[derive(Debug, Default)]
+struct Tried {
+    sent: AtomicU32,
+    last: Mutex<Option<Ended>>,
+}
+
+/// What was tried, the status received, and what went wrong.
+type Ended = (OperationKind, Option<StatusCode>, Option<Cause>);
 
 impl Tries {
     /// How many so far.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.0.sent.load(Ordering::Relaxed)
+    }
+
+    /// How a try has ended: the status received, and what went wrong. A question about a create or update
+    /// does not hide why it had to be asked.
+    pub fn ended(&self, kind: OperationKind, status: Option<StatusCode>, cause: Option<Cause>) {
+        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let asks = kind == OperationKind::Read && last.is_some_and(|(before, ..)| before != OperationKind::Read);
+        if !asks {
+            *last = Some((kind, status, cause));
+        }
+    }
+
+    /// All of it, for the log line.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        let last = *self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (upstream_status, cause) = last.map_or((None, None), |(_, status, cause)| (status, cause));
+        Trace { attempts: self.count(), upstream_status, cause }
     }
 }
 
@@ -232,12 +260,12 @@ impl Admission {
 
     /// Something may go upstream now: the quota is used.
     pub fn spend(&self) {
-        self.sent.0.fetch_add(1, Ordering::Relaxed);
+        self.sent.0.sent.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What was about to go never left.
     pub fn unspend(&self) {
-        self.sent.0.fetch_sub(1, Ordering::Relaxed);
+        self.sent.0.sent.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Tries that may have reached upstream so far.
@@ -311,8 +339,54 @@ impl Source {
 pub struct Trace {
     /// Tries that were begun.
     pub attempts: u32,
-    /// The last status received.
-    pub upstream_status: Option<u16>,
+    /// The status the last try received.
+    pub upstream_status: Option<StatusCode>,
+    /// What went wrong in the last try.
+    pub cause: Option<Cause>,
+}
+
+/// Why a try gave no answer that says what happened; a closed set, so that a log can be searched for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No connection could be had.
+    Connect,
+    /// No answer in time.
+    Timeout,
+    /// The connection broke.
+    Broken,
+    /// A status that leaves open what happened.
+    Status,
+    /// A success that cannot be read.
+    BadAnswer,
+    /// Accepted, the outcome comes later.
+    Pending,
+    /// No token could be had.
+    NoToken,
+    /// The breaker was open.
+    BreakerOpen,
+    /// The request's deadline was over before.
+    Deadline,
+    /// It could not be built or signed.
+    Defect,
+}
+
+impl Cause {
+    /// Name in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::Status => "status",
+            Self::BadAnswer => "bad_answer",
+            Self::Pending => "pending",
+            Self::NoToken => "no_token",
+            Self::BreakerOpen => "breaker_open",
+            Self::Deadline => "deadline",
+            Self::Defect => "defect",
+        }
+    }
 }
 
 /// What an answer is about; filled in by the layers it passes on its way out.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use tokio::time::Instant;
 
-use crate::call::{About, Inbound, Seen, Source, Trace};
+use crate::call::{About, Cause, Inbound, Seen, Source, Trace};
 use crate::entropy::Entropy;
 use crate::layers::next::Next;
 use crate::telemetry::metrics::Metrics;
@@ -112,7 +112,8 @@ impl Drop for Line {
             source = seen.source.name(),
             reason = seen.reason.map(crate::error::Reason::code),
             attempts = seen.trace.attempts,
-            upstream_status = seen.trace.upstream_status,
+            upstream_status = seen.trace.upstream_status.map(|status| status.as_u16()),
+            cause = seen.trace.cause.map(Cause::name),
             duration_ms = seconds * 1000.0,
             "request"
         );

@@ -19,7 +19,7 @@ use governor::{Quota, RateLimiter};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use crate::call::{Admission, Call, Held, Inbound, Reply, Trace};
+use crate::call::{Admission, Call, Held, Inbound, Reply};
 use crate::config::{self, Rate};
 use crate::dialect::OperationId;
 use crate::error::{Error, Failure};
@@ -290,10 +290,7 @@ pub async fn rate_limit(
             reply.headers.extend(headers(&left));
             Ok(reply)
         }
-        Err(error) => {
-            let trace = Trace { attempts: tries.count(), upstream_status: None };
-            Err(Failure { headers: headers(&left), trace, ..error.into() })
-        }
+        Err(error) => Err(Failure { headers: headers(&left), trace: tries.trace(), ..error.into() }),
     }
 }
 

@@ -327,7 +327,7 @@ fn reply(call: &Call<()>, checked: &Checked, plan: &Plan, answer: Answer, learne
         attached,
         learned,
         doubt_remains: false,
-        trace: Trace { attempts: call.admission.sent(), upstream_status: Some(answer.status.as_u16()) },
+        trace: Trace { upstream_status: Some(answer.status), ..call.admission.tries().trace() },
         about: About::default(),
     }
 }

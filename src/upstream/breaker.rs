@@ -7,7 +7,7 @@
 //! A create never probes: a failed probe may have made an account. Its breaker waits for a sign of
 //! life from another class since it opened, or from the token call that a refused create asks for,
 //! and is then closed on trial, so that one failure opens it again. Reads tokio's clock and nothing
-//! else; refusing, and making that token call, are the layer's affair.
+//! else, and logs when one opens or closes; refusing, and making that token call, are the layer's affair.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -91,12 +91,12 @@ impl Breakers {
     /// All closed.
     #[must_use]
     pub fn new(settings: &config::Breaker) -> Self {
-        let breaker = |probe| Breaker::new(settings.clone(), probe);
+        let breaker = |class, probe| Breaker::new(settings.clone(), class, probe);
         Self {
-            token: breaker(Probe::Own),
-            create: breaker(Probe::Elsewhere),
-            update: breaker(Probe::Own),
-            read: breaker(Probe::Own),
+            token: breaker(Class::Token, Probe::Own),
+            create: breaker(Class::Create, Probe::Elsewhere),
+            update: breaker(Class::Update, Probe::Own),
+            read: breaker(Class::Read, Probe::Own),
         }
     }
 
@@ -143,6 +143,7 @@ enum Probe {
 #[derive(Debug)]
 struct Breaker {
     settings: config::Breaker,
+    class: Class,
     probe: Probe,
     state: Mutex<State>,
 }
@@ -162,13 +163,38 @@ enum State {
     Probing { since: Instant },
 }
 
+impl State {
+    const fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. } | Self::Probing { .. })
+    }
+}
+
 impl Breaker {
-    const fn new(settings: config::Breaker, probe: Probe) -> Self {
-        Self { settings, probe, state: Mutex::new(State::Closed(VecDeque::new())) }
+    const fn new(settings: config::Breaker, class: Class, probe: Probe) -> Self {
+        Self { settings, class, probe, state: Mutex::new(State::Closed(VecDeque::new())) }
+    }
+
+    /// Takes a step and says in the log where it opened or closed the breaker; a probe that fails leaves
+    /// it as it was.
+    fn step<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_open = state.is_open();
+        let done = step(&mut state);
+        let is_open = state.is_open();
+        drop(state);
+        match (was_open, is_open) {
+            (false, true) => tracing::warn!(class = self.class.name(), "a breaker opened"),
+            (true, false) => tracing::warn!(class = self.class.name(), "a breaker closed"),
+            (false, false) | (true, true) => {}
+        }
+        done
     }
 
     fn admit(&self, now: Instant) -> Gate {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.step(|state| self.admit_in(state, now))
+    }
+
+    fn admit_in(&self, state: &mut State, now: Instant) -> Gate {
         match *state {
             State::Closed(_) | State::Trial => return Gate::Go,
             State::Open { until, .. } if now < until => return Gate::Stay,
@@ -188,7 +214,10 @@ impl Breaker {
     }
 
     fn record(&self, sign: Sign, now: Instant) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.step(|state| self.record_in(state, sign, now));
+    }
+
+    fn record_in(&self, state: &mut State, sign: Sign, now: Instant) {
         let open = State::Open { until: now + self.settings.open_for, vouched: false };
         match (&mut *state, sign) {
             (State::Closed(_) | State::Open { .. } | State::Trial, Sign::Nothing)
@@ -212,12 +241,11 @@ impl Breaker {
 
     /// Another class was answered.
     fn vouch(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&mut *state, self.probe) {
+        self.step(|state| match (&mut *state, self.probe) {
             (State::Open { vouched, .. }, _) => *vouched = true,
             (State::Probing { .. }, Probe::Elsewhere) => *state = State::Trial,
             (State::Probing { .. }, Probe::Own) | (State::Closed(_) | State::Trial, _) => {}
-        }
+        });
     }
 
     fn state(&self, now: Instant) -> &'static str {
@@ -241,7 +269,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn walks_every_transition() {
-        let breaker = Breaker::new(settings(), Probe::Own);
+        let breaker = Breaker::new(settings(), Class::Read, Probe::Own);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for second in 0..2 {
@@ -266,7 +294,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn old_failures_do_not_count_and_lost_probes_do_not_block() {
-        let breaker = Breaker::new(settings(), Probe::Own);
+        let breaker = Breaker::new(settings(), Class::Read, Probe::Own);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for second in [0, 1, 12, 13] {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::client::get;
@@ -97,9 +98,15 @@ impl World {
     }
 }
 
-/// A port nobody has at the moment; bound again by the process a moment later.
+/// A port nobody has at the moment; bound again by the process a moment later, and once more after its
+/// death. Below those the system gives to outgoing connections, one of which could take it in between.
 fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(101);
+    let candidates = std::iter::repeat_with(|| start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)));
+    let ports = candidates.take(12_000).map(|number| 20_000 + u16::try_from(number % 12_000).unwrap());
+    let mut free = ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    free.next().unwrap().local_addr().unwrap()
 }
 
 async fn wait_for(address: SocketAddr, path: &str) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! What is written and shown: one JSON object a line, and nothing that is somebody's secret.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -7,7 +9,7 @@ use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::{Gateway, Lines, Running, Sandbox, ask, ayova, get, request};
+use super::{Gateway, Lines, Running, Sandbox, ask, ayova, get, request, until};
 
 const SNAP: &str = r#"{"customerNo":"CUST000123","virtualAccountNo":"98765432109","virtualAccountName":"Canary Bird","virtualAccountPhone":"628777666555","trxId":"7f3b1c9e5a2d4f608b1e3c7a9d5f2b41","totalAmount":{"value":"150000.00","currency":"IDR"},"additionalInfo":{"bankCode":"014","isSingleUse":"N"}}"#;
 const CLASSIC: &str = r#"{"virtualAccountName":"Canary Bird","virtualAccountPhone":"628777666555","virtualAccountNumber":"98765432","transactionId":"vXNsQzlmLrJiRmG0e0AhNgqBexupEil9","bankCode":"002","expiresIn":1440,"totalAmount":{"value":"150000.00","currency":"IDR"},"billDetails":[{"billName":"Invoice 1","billAmount":{"value":"150000.00","currency":"IDR"}}],"virtualAccountConfig":{"virtualAccountType":"static","amountType":"closed"}}"#;
@@ -139,4 +141,40 @@ async fn nobody_waits_for_whoever_reads_the_log() {
     gateway.running.signal("TERM").await;
     assert_eq!(gateway.running.end().await.code(), Some(0));
     drop(unread);
+}
+
+#[tokio::test]
+async fn what_goes_wrong_upstream_is_said_at_the_default_level() {
+    let sandbox = Sandbox::start().await;
+    let more = "breaker: { failures: 4, open_for: 1s }\n";
+    let mut gateway = Gateway::start_with(&format!("http://{}", sandbox.address), "", more).await;
+    let base = "/va/api/v2.0/transfer-va";
+    assert_eq!(gateway.create("order-1").await.status, 200);
+    let body = r#"{"virtualAccountNo":"1462912345678901"}"#;
+    let inquire = async || ask(&gateway.listen, &request("POST", &format!("{base}/inquiry-va"), "", body)).await.status;
+    for fault in [r#"{"reset_before":true}"#, r#"{"status":500,"body":"no"}"#] {
+        sandbox.fault("snap.inquiry", fault).await;
+        assert_ne!(inquire().await, 200, "{fault}");
+    }
+    assert_ne!(inquire().await, 200, "the breaker is open");
+    sandbox.fault("snap.create", r#"{"status":500}"#).await;
+    until("the breaker closes", || async { inquire().await == 200 }).await;
+    drop(sandbox);
+    assert_ne!(inquire().await, 200, "nobody is there");
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+    let lines = gateway.running.err.whole().await;
+    let events: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let causes: HashSet<_> =
+        events.iter().filter_map(|event| Some((event["cause"].as_str()?, event["reason"].as_str()?))).collect();
+    for cause in ["broken", "breaker_open"] {
+        assert!(causes.iter().any(|(found, _)| *found == cause), "{cause} is not in {causes:?}");
+    }
+    for change in ["a breaker opened", "a breaker closed"] {
+        let said = events.iter().filter(|event| event["message"] == change && event["class"] == "read");
+        let levels: Vec<_> = said.map(|event| event["level"].as_str().unwrap()).collect();
+        assert_eq!(levels.first(), Some(&"WARN"), "{change}: {events:#?}");
+    }
+    let fine = events.iter().find(|event| event["status"] == 200).unwrap();
+    assert!(fine.get("cause").is_none(), "{fine}");
 }
