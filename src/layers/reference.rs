@@ -6,10 +6,12 @@
 //! byte. Which members there are is the table's affair, what to put there the plan's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use crate::call::{About, Call, Checked, Outgoing, Reply, Source, Trace};
 use crate::clock::SharedClock;
@@ -48,6 +50,9 @@ pub struct References {
     /// Where look-ups are counted.
     pub metrics: Arc<Metrics>,
 }
+
+/// How long a request waits for a record that it does not depend on.
+const STORE_PATIENCE: Duration = Duration::from_millis(100);
 
 type Below = Next<Call<Outgoing>, Result<Answer, Error>>;
 
@@ -188,19 +193,17 @@ impl References {
             sent_at,
         };
         let account = Arc::new(learn_read(asked.operation.dialect, &lesson).ok_or_else(unknown)?);
-        if let Err(error) = self.store.remember(Arc::clone(&account)).await {
-            tracing::warn!(error = %error, "what an inquiry taught could not be stored");
-        }
+        // The update goes on without it; a store that fails says so itself.
+        let _ = timeout(STORE_PATIENCE, self.store.remember(Arc::clone(&account))).await;
         Ok(account)
     }
 
     /// A read that upstream answered shows that the account lives, so its record must too.
     async fn touch(&self, exchange: &Exchange<'_>, known: Option<&Arc<Account>>) {
         let read = exchange.call.operation().kind == OperationKind::Read && exchange.answer.status.is_success();
-        if let Some(account) = known.filter(|_| read)
-            && let Err(error) = self.store.touch(Arc::clone(account)).await
-        {
-            tracing::warn!(error = %error, "an account that was read could not be marked as living");
+        if let Some(account) = known.filter(|_| read) {
+            // A store that hangs must not hold up a read; the next one tries again.
+            let _ = timeout(STORE_PATIENCE, self.store.touch(Arc::clone(account))).await;
         }
     }
 
