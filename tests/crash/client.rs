@@ -29,9 +29,12 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-/// One account the app wants.
+/// One account the app wants; from [`CLASSIC_FROM`] on a classic one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order(pub(crate) u64);
+
+/// Orders of the classic generation begin here.
+pub(crate) const CLASSIC_FROM: u64 = 1_000;
 
 impl Order {
     fn id(self, letter: char) -> String {
@@ -42,8 +45,16 @@ impl Order {
         format!("{:011}", self.0)
     }
 
+    /// Whether it is of the generation whose creates must never be sent twice, since nobody can ask.
+    pub(crate) fn is_classic(self) -> bool {
+        self.0 >= CLASSIC_FROM
+    }
+
     /// The create, the same bytes each time.
     pub(crate) async fn create(self, gateway: SocketAddr) -> Option<Answer> {
+        if self.is_classic() {
+            return self.create_classic(gateway).await;
+        }
         let body = json!({
             "customerNo": "CUST000123",
             "virtualAccountNo": self.digits(),
@@ -56,8 +67,43 @@ impl Order {
         send(gateway, Method::POST, &format!("{BASE}/create-va"), &self.id('e'), Some(body)).await
     }
 
-    /// An update without a reference.
-    pub(crate) async fn update(self, gateway: SocketAddr, nth: u64) -> Option<Answer> {
+    /// Upstream chooses the number, so that a second create is not refused for the first one's.
+    async fn create_classic(self, gateway: SocketAddr) -> Option<Answer> {
+        let amount = json!({"value": "150000.00", "currency": "IDR"});
+        let body = json!({
+            "virtualAccountName": self.name(),
+            "virtualAccountPhone": "628123456789",
+            "transactionId": self.id('c'),
+            "bankCode": "002",
+            "expiresIn": 1440,
+            "totalAmount": amount,
+            "billDetails": [{"billName": "Invoice", "billAmount": amount}],
+            "virtualAccountConfig": {"virtualAccountType": "static", "amountType": "closed"},
+        });
+        send(gateway, Method::POST, "/api/v1/virtualAccount", "", Some(body)).await
+    }
+
+    /// The name the sandbox's ledger shows it under.
+    pub(crate) fn name(self) -> String {
+        if self.is_classic() { format!("Classic {}", self.0) } else { "Budi Santoso".to_owned() }
+    }
+
+    /// An update without upstream's ids, of the account that the create's answer named.
+    async fn update_classic(self, gateway: SocketAddr, nth: u64, created: &[u8]) -> Option<Answer> {
+        let created: Value = serde_json::from_slice(created).ok()?;
+        let body = json!({
+            "virtualAccountNumber": created["virtualAccountData"]["virtualAccountNumber"],
+            "virtualAccountName": self.name(),
+            "totalAmount": {"value": format!("{}.00", 150_000 + nth), "currency": "IDR"},
+        });
+        send(gateway, Method::PATCH, "/api/v1/virtualAccount", "", Some(body)).await
+    }
+
+    /// An update without a reference; `created` is the create's answer.
+    pub(crate) async fn update(self, gateway: SocketAddr, nth: u64, created: &[u8]) -> Option<Answer> {
+        if self.is_classic() {
+            return self.update_classic(gateway, nth, created).await;
+        }
         let body = json!({
             "virtualAccountNo": format!("14629{}", self.digits()),
             "virtualAccountName": "Budi Santoso",
@@ -89,12 +135,15 @@ async fn exchange(
     let stream = TcpStream::connect(to).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let serving = tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder();
+    if !id.is_empty() {
+        request = request.header("X-EXTERNAL-ID", id);
+    }
+    let request = request
         .method(method)
         .uri(path)
         .header("Host", to.to_string())
         .header("Content-Type", "application/json")
-        .header("X-EXTERNAL-ID", id)
         .body(Full::<Bytes>::from(body.map_or_else(String::new, |body| body.to_string())))?;
     let response = sender.send_request(request).await?;
     let status = response.status().as_u16();

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Answer, Order, get, put_faults};
+use crate::client::{Answer, CLASSIC_FROM, Order, get, put_faults};
 use crate::processes::World;
 
 /// Apps that send at once.
@@ -22,6 +22,9 @@ const CLIENTS: u64 = 16;
 
 /// Orders in a round; few, so that duplicates meet each other.
 const ORDERS: u64 = 40;
+
+/// Classic orders in a round.
+const CLASSIC_ORDERS: u64 = 20;
 
 /// Longest time an order may stay without an answer after the restart: twice the gateway's deadline.
 const SETTLED_WITHIN: Duration = Duration::from_secs(12);
@@ -69,7 +72,7 @@ struct Book {
 impl Book {
     /// A create's answer: the first is kept, every later one must be the same bytes.
     fn created(&mut self, order: Order, answer: Answer) {
-        if answer.status != 200 {
+        if answer.status >= 300 {
             let expected =
                 matches!(answer.reason.as_str(), "OUTCOME_UNKNOWN" | "TOKEN_UNAVAILABLE" | "UPSTREAM_UNAVAILABLE");
             if !expected {
@@ -96,6 +99,9 @@ pub(crate) async fn play(seed: u64) -> Result<Figures, String> {
         json!([
             {"match": {"operation": "snap.create", "probability": share}, "fault": {"reset_after_commit": true}},
             {"match": {"operation": "snap.create", "probability": share}, "fault": {"reset_before": true}},
+            {"match": {"operation": "classic.create", "probability": share}, "fault": {"reset_after_commit": true}},
+            {"match": {"operation": "classic.create", "probability": share}, "fault": {"reset_before": true}},
+            {"match": {"operation": "classic.create", "probability": 0.3}, "fault": {"latency": "20ms"}},
             {"match": {"operation": "snap.create", "probability": 0.3}, "fault": {"latency": "20ms"}},
             {"match": {"operation": "snap.update", "probability": 0.3}, "fault": {"latency": "20ms"}},
         ]),
@@ -144,11 +150,15 @@ pub(crate) async fn play(seed: u64) -> Result<Figures, String> {
 async fn app_loop(seed: u64, to: std::net::SocketAddr, book: &RefCell<Book>) {
     let mut random = StdRng::seed_from_u64(seed);
     loop {
-        let order = Order(random.random_range(1..=ORDERS));
-        let known = book.borrow().answers.contains_key(&order.0);
-        if known && random.random_bool(0.3) {
+        let order = Order(if random.random_bool(0.3) {
+            CLASSIC_FROM + random.random_range(0..CLASSIC_ORDERS)
+        } else {
+            random.random_range(1..=ORDERS)
+        });
+        let created = book.borrow().answers.get(&order.0).cloned();
+        if let Some(created) = created.filter(|_| random.random_bool(0.3)) {
             let nth = random.random_range(1..1_000_000);
-            if order.update(to, nth).await.is_some_and(|answer| answer.status == 200) {
+            if order.update(to, nth, &created).await.is_some_and(|answer| answer.status == 200) {
                 book.borrow_mut().updates += 1;
             }
         } else {
@@ -164,17 +174,17 @@ async fn app_loop(seed: u64, to: std::net::SocketAddr, book: &RefCell<Book>) {
 
 /// Holds what the apps know against what upstream and the restarted gateway say.
 async fn compare(world: &World, mut book: Book) -> Result<(), String> {
-    let answered: Vec<u64> = book.answers.keys().copied().collect();
+    let answered: Vec<(u64, Bytes)> = book.answers.iter().map(|(order, answer)| (*order, answer.clone())).collect();
     // Updates first: the reference must come from the store, not from a create sent again.
-    for (nth, order) in answered.iter().enumerate() {
-        let answer = Order(*order).update(world.gateway, 2_000_000 + nth as u64).await;
+    for (nth, (order, created)) in answered.iter().enumerate() {
+        let answer = Order(*order).update(world.gateway, 2_000_000 + nth as u64, created).await;
         if answer.as_ref().is_none_or(|answer| answer.status != 200) {
             return Err(format!("order {order} cannot be updated after the restart: {answer:?}"));
         }
     }
-    for order in answered {
+    for (order, _) in answered {
         let answer = Order(order).create(world.gateway).await;
-        if answer.as_ref().is_none_or(|answer| answer.status != 200 || !answer.replayed) {
+        if answer.as_ref().is_none_or(|answer| answer.status >= 300 || !answer.replayed) {
             return Err(format!("order {order} was answered before the death and is not replayed: {answer:?}"));
         }
         answer.into_iter().for_each(|answer| book.created(Order(order), answer));
@@ -204,7 +214,9 @@ async fn settle(world: &World, book: &mut Book) -> Result<(), String> {
         }
         for order in std::mem::take(&mut open) {
             match Order(order).create(world.gateway).await {
-                Some(answer) if answer.status == 200 => book.created(Order(order), answer),
+                Some(answer) if answer.status < 300 => book.created(Order(order), answer),
+                // It arrived before the death; what became of it cannot be asked, so this is its answer.
+                Some(answer) if Order(order).is_classic() && answer.reason == "OUTCOME_UNKNOWN" => {}
                 Some(answer) => {
                     book.created(Order(order), answer);
                     open.push(order);
@@ -226,8 +238,11 @@ async fn ledger(world: &World, book: &Book) -> Result<(), String> {
     let ledger = get(world.sandbox, "/_sandbox/accounts").await?;
     let ledger = ledger["accounts"].as_array().cloned().unwrap_or_default();
     for order in book.sent.keys() {
-        let transaction = Order(*order).transaction();
-        let made = ledger.iter().filter(|account| account["virtualAccountData"]["trxId"] == *transaction).count();
+        let (transaction, name) = (Order(*order).transaction(), Order(*order).name());
+        let is_it = |data: &serde_json::Value| {
+            if Order(*order).is_classic() { data["virtualAccountName"] == *name } else { data["trxId"] == *transaction }
+        };
+        let made = ledger.iter().filter(|account| is_it(&account["virtualAccountData"])).count();
         if made != 1 {
             return Err(format!("order {order} has {made} accounts upstream"));
         }
