@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
 use crate::call::{About, Call, Checked, Outgoing, Reply, Source, Trace};
@@ -70,7 +70,7 @@ pub async fn reference(state: Arc<References>, call: Call<Checked>, next: Below)
         Refusal::Unknown(faults) => Error::ReferenceUnknown(faults),
         Refusal::AmountTooLow => Error::AmountTooLow,
     })?;
-    let sent_at = state.clock.now();
+    let sent_at = state.sent_at(&call).await;
     let (call, checked) = call.with_body(());
     let answer = send(&call, &checked, &plan, &next).await?;
     let (answer, plan) = match second_chance(&plan, &answer) {
@@ -129,6 +129,21 @@ fn says_of_the_first(operation: &Operation, checked: &Checked, answer: &Answer) 
 }
 
 impl References {
+    /// When a request is sent, as lives of a number are ordered by: the time of day, but for a create
+    /// later than the life that is known when it begins, which is over, whatever the clock says since.
+    async fn sent_at(&self, call: &Call<Checked>) -> Timestamp {
+        let (now, operation) = (self.clock.now(), call.operation());
+        let query = Asked { operation, checked: &call.body }.account();
+        if operation.kind != OperationKind::Create || query.is_empty() {
+            return now;
+        }
+        // A store that cannot look up has recorded the create all the same, and the clock is mostly right.
+        let known = self.store.account(&call.merchant.name, operation.dialect, &query).await.ok().flatten();
+        known
+            .and_then(|known| known.created.checked_add(SignedDuration::from_nanos(1)).ok())
+            .map_or(now, |at| at.max(now))
+    }
+
     /// The record of the account a request is about; asked of upstream where the settings say so.
     async fn account(&self, call: &Call<Checked>) -> Result<Option<Arc<Account>>, Error> {
         let operation = call.operation();

@@ -32,7 +32,8 @@ pub struct Account {
     pub bank_code: Option<String>,
     /// The amount of the last successful create or update.
     pub amount: Option<Amount>,
-    /// When the create was sent: the newest wins. [`Account::READ`] where no create taught it.
+    /// When the create was sent, by the clock but after what was known of the number when it began: the
+    /// newest wins. [`Account::READ`] where no create taught it.
     pub created: Timestamp,
     /// How upstream wants it named.
     pub handle: Handle,

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ayova::clock::TestClock;
 use ayova::config::{OnMismatch, OnMiss};
+use ayova::store::Store;
+use ayova::store::memory::MemoryStore;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -12,7 +15,7 @@ use crate::asks::{
     Ask, CLASSIC, INQUIRY, classic_create, classic_get, classic_update, id, padded, snap_create, snap_inquiry,
     snap_update,
 };
-use crate::harness::{Act, Setup, World};
+use crate::harness::{Act, Life, Setup, World};
 
 const OWN: &str = "12345678901";
 
@@ -46,6 +49,22 @@ async fn the_newest_create_of_a_number_wins() {
     world.send(update).await.expect(200);
     assert_eq!(world.wire.last().json()["originalReferenceNo"], id(4));
     assert_eq!(world.wire.last().json()["trxId"], id(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_does_not_make_a_create_older() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20, 1 << 20));
+    let mut setup = Setup::new(1);
+    setup.store = Some(Arc::clone(&store));
+    let world = setup.build();
+    world.send(snap_create(1, OWN)).await.expect(200);
+    world.control("POST", "/_sandbox/clock", json!({"advance": "72h"})).await;
+    let mut earlier = world.clone();
+    earlier.clock = Arc::new(TestClock::new("2026-01-05T02:59:50Z".parse().unwrap()));
+    let earlier = earlier.again(Life { transport: Arc::new(world.wire.clone()), store, seed: 2 });
+    earlier.send(snap_create(4, OWN).set("/expiredDate", "2026-01-20T10:00:00+07:00")).await.expect(200);
+    earlier.send(snap_update(5, OWN).set("/expiredDate", "2026-01-21T10:00:00+07:00")).await.expect(200);
+    assert_eq!(world.wire.last().json()["originalReferenceNo"], id(4));
 }
 
 /// What an inquiry shows of the number's earlier life, made under id 9.
