@@ -70,23 +70,34 @@ pub fn headers(operation: &Operation, merchant: &Merchant, caller: &HeaderMap, i
     headers
 }
 
-/// Headers that are between app and gateway: credentials, cookies, and what is made anew.
-const WITHHELD: [&str; 17] = [
+/// Headers that are between app and gateway: credentials, cookies, what is made anew, and what would
+/// have upstream answer another question (conditions, ranges, other methods and paths).
+const WITHHELD: [&str; 27] = [
     "accept",
     "accept-encoding",
     "authorization",
+    "content-encoding",
     "content-type",
     "cookie",
     "expect",
     "forwarded",
     "host",
     "idempotency-key",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "range",
     "x-api-key",
     "x-client-key",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
+    "x-http-method-override",
+    "x-original-url",
     "x-request-id",
+    "x-rewrite-url",
     "x-signature",
     "x-timestamp",
 ];
