@@ -7,4 +7,5 @@
 pub mod event;
 pub mod notice;
 pub mod schedule;
+pub mod source;
 pub mod webhook;

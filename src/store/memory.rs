@@ -17,6 +17,8 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
+use super::inbox::Inbox;
+use super::memory_inbox::MemoryInbox;
 use super::{Begun, Doubt, End, Intent, Known, Store, StoreError, StoredAnswer};
 use crate::dialect::{Dialect, OperationId};
 use crate::reference::{Account, AccountQuery, Handle};
@@ -45,6 +47,7 @@ pub struct MemoryStore {
     by_account_id: Cache<String, Arc<str>>,
     /// Padded prefixes by merchant and bank; as many as there are merchants and banks.
     prefixes: Cache<String, Arc<str>>,
+    inbox: MemoryInbox,
 }
 
 #[derive(Debug)]
@@ -148,6 +151,7 @@ impl MemoryStore {
                 .weigher(|key: &String, number: &Arc<str>| weight(key.len() + number.len()))
                 .build(),
             prefixes: Cache::new(PREFIXES_MAX),
+            inbox: MemoryInbox::default(),
         }
     }
 
@@ -395,6 +399,10 @@ impl Store for MemoryStore {
         doubts.sort_by_key(|doubt| doubt.since);
         doubts.truncate(limit);
         ready(Ok(doubts)).boxed()
+    }
+
+    fn inbox(&self) -> &dyn Inbox {
+        &self.inbox
     }
 
     fn problem(&self) -> Option<String> {
