@@ -72,22 +72,7 @@ impl HyperTransport {
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
             return Err(std::io::Error::other("upstream.base_url needs a scheme and a host"));
         };
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(connect_timeout));
-        connector.set_keepalive(Some(Duration::from_secs(60)));
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?
-            .try_with_platform_verifier()
-            .map_err(std::io::Error::other)?
-            .with_no_client_auth();
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Ok(Self { client, scheme, authority })
+        Ok(Self { client: https_client(connect_timeout)?, scheme, authority })
     }
 
     fn address(&self, uri: &http::Uri) -> Result<http::Uri, TransportError> {
@@ -123,6 +108,28 @@ impl Transport for HyperTransport {
         }
         .boxed()
     }
+}
+
+/// A pooled HTTP/1.1 client, TLS by the platform's roots.
+///
+/// # Errors
+/// Where the platform's certificate store cannot be used.
+pub fn https_client(connect_timeout: Duration) -> std::io::Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(connect_timeout));
+    connector.set_keepalive(Some(Duration::from_secs(60)));
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)?
+        .try_with_platform_verifier()
+        .map_err(std::io::Error::other)?
+        .with_no_client_auth();
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+    Ok(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector))
 }
 
 /// An error with its causes, since hyper's own text stops at the first.
