@@ -18,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, View};
+use crate::callback::deliver::{self, Bell, Deliverer, HyperPost, Post};
+use crate::callback::receive::{self, Receiver};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config};
 use crate::entropy::Entropy;
-use crate::server::{bind, serve};
+use crate::server::{Bound, bind, serve};
 use crate::stack::{Gateway, Surroundings};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -36,12 +38,15 @@ pub struct App {
     pub listen: SocketAddr,
     /// Where operators connect.
     pub admin: SocketAddr,
+    /// Where Ayoconnect connects, if it does.
+    pub callbacks: Option<SocketAddr>,
     draining: Arc<AtomicBool>,
     stop_serving: CancellationToken,
     stop_admin: CancellationToken,
     serving: JoinHandle<()>,
     admin_serving: JoinHandle<()>,
     resolving: JoinHandle<()>,
+    calling_back: CallingBack,
     tasks: TaskTracker,
     store: Arc<dyn Store>,
     grace: Duration,
@@ -92,6 +97,11 @@ impl App {
         gateway.resolver().take_over().await.map_err(io::Error::other)?;
         let (listen, admin) = (bind(config.listen.address).await?, bind(config.admin.address).await?);
         let draining = Arc::clone(gateway.draining());
+        let callbacks = match &config.callbacks {
+            Some(callbacks) => Some(bind(callbacks.listen).await?),
+            None => None,
+        };
+        let calling_back = CallingBack::start(config, &surroundings, callbacks)?;
         let view = View {
             gateway: gateway.clone(),
             store: surroundings.store,
@@ -99,6 +109,12 @@ impl App {
             metrics: surroundings.metrics,
             effective: config::effective(config),
             clock: surroundings.clock,
+            retry_for: config
+                .callbacks
+                .as_ref()
+                .map(|callbacks| callbacks.retry_for(&config.merchants))
+                .unwrap_or_default(),
+            bell: calling_back.bell.clone(),
             draining: Arc::clone(&draining),
         };
         let (stop_serving, stop_admin) = (CancellationToken::new(), CancellationToken::new());
@@ -112,6 +128,8 @@ impl App {
             serving: tokio::spawn(serve(listen, gateway, header_timeout, stop_serving.clone())),
             admin_serving: tokio::spawn(serve(admin, Admin::new(view), header_timeout, stop_admin.clone())),
             resolving,
+            callbacks: calling_back.address,
+            calling_back,
             stop_serving,
             stop_admin,
             tasks,
@@ -129,9 +147,12 @@ impl App {
         let deadline = Instant::now() + self.grace;
         self.draining.store(true, Ordering::Relaxed);
         self.stop_serving.cancel();
+        self.calling_back.stop.cancel();
         self.tasks.close();
         let served = timeout_at(deadline, self.serving).await.is_ok();
         let finished = timeout_at(deadline, self.tasks.wait()).await.is_ok();
+        // What is not delivered by then is delivered by the next process.
+        let _ = timeout_at(deadline, self.calling_back.tasks.wait()).await;
         // After the last end has been handed over. A disk that hangs must not hold up the end for ever.
         if timeout_at(deadline.max(Instant::now() + CLOSING_GRACE), self.store.close()).await.is_err() {
             tracing::warn!("the store did not close in time");
@@ -141,6 +162,50 @@ impl App {
         // A scraper that keeps its connection busy must not hold up the end.
         let _ = timeout_at(deadline.max(Instant::now() + ADMIN_GRACE), self.admin_serving).await;
         if served && finished { Ok(()) } else { Err(Unfinished { tasks: self.tasks.len() }) }
+    }
+}
+
+/// Receiving and delivering callbacks; nothing of it where they are off.
+#[derive(Debug)]
+struct CallingBack {
+    address: Option<SocketAddr>,
+    bell: Bell,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl CallingBack {
+    /// Sets receiver and deliverers going.
+    fn start(config: &Config, surroundings: &Surroundings, bound: Option<Bound>) -> io::Result<Self> {
+        let (bell, stop, tasks) = (Bell::default(), CancellationToken::new(), TaskTracker::new());
+        let address = bound.as_ref().map(|bound| bound.address);
+        if let (Some(callbacks), Some(bound)) = (&config.callbacks, bound) {
+            let Surroundings { clock, entropy, store, metrics, .. } = surroundings;
+            let receiver = receive::Means {
+                store: Arc::clone(store),
+                clock: Arc::clone(clock),
+                entropy: entropy.clone(),
+                metrics: Arc::clone(metrics),
+                bell: bell.clone(),
+            };
+            let receiver = Receiver::new(config, callbacks, receiver);
+            tasks.spawn(serve(bound, receiver, config.listen.header_timeout, stop.clone()));
+            let post: Arc<dyn Post> = Arc::new(HyperPost::new()?);
+            for merchant in &config.merchants {
+                let Some(app) = callbacks.deliver_to(merchant).cloned() else { continue };
+                let means = deliver::Means {
+                    store: Arc::clone(store),
+                    clock: Arc::clone(clock),
+                    entropy: entropy.clone(),
+                    metrics: Arc::clone(metrics),
+                    post: Arc::clone(&post),
+                    bell: bell.clone(),
+                };
+                tasks.spawn(Deliverer::new(Arc::clone(&merchant.name), app, means).run(stop.clone()));
+            }
+        }
+        tasks.close();
+        Ok(Self { address, bell, stop, tasks })
     }
 }
 

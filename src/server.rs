@@ -5,9 +5,8 @@
 //! them, by hyper or, where hyper would guess, here. The app's and the admin listener are both this
 //! one; the sandbox has its own, which can also break connections on purpose.
 
-use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +26,10 @@ use crate::wire::{Requests, Wire};
 /// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to
 /// change, and spinning would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where a request's connection comes from; among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 /// A listener that is bound and not yet served.
 #[derive(Debug)]
@@ -59,12 +62,15 @@ pub(crate) fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error
 
 /// Serves until told to stop, then lets what is under way end.
 ///
+/// A request the service gives no answer to has its connection closed.
+///
 /// Stopping closes the listener at once and idle connections with it; the future ends when the last
 /// request has been answered. Bounding that in time is the caller's affair.
 pub async fn serve<S>(bound: Bound, service: S, header_timeout: Duration, stop: CancellationToken)
 where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut builder = Builder::new(TokioExecutor::new());
     // Heads and idle connections have their limits in `wire`.
@@ -72,9 +78,9 @@ where
     builder.http2().timer(TokioTimer::new());
     let graceful = GracefulShutdown::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = bound.listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, peer)) => (stream, Peer(peer.ip())),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -83,7 +89,7 @@ where
             },
             () = stop.cancelled() => break,
         };
-        connect(&builder, &graceful, Wire::new(nodelay(stream), header_timeout), service.clone());
+        connect(&builder, &graceful, Wire::new(nodelay(stream), header_timeout), (peer, service.clone()));
     }
     drop(bound);
     graceful.shutdown().await;
@@ -96,13 +102,19 @@ fn nodelay(stream: TcpStream) -> TcpStream {
     stream
 }
 
-fn connect<S>(builder: &Builder<TokioExecutor>, graceful: &GracefulShutdown, wire: Wire<TcpStream>, service: S)
-where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + 'static,
+fn connect<S>(
+    builder: &Builder<TokioExecutor>,
+    graceful: &GracefulShutdown,
+    wire: Wire<TcpStream>,
+    (peer, service): (Peer, S),
+) where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let requests = wire.requests();
-    let answering = service_fn(move |request| {
+    let answering = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let under_way = requests.begin();
         let answer = is_proper(&request, &requests).then(|| service.clone().oneshot(request));
         async move {

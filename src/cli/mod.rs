@@ -17,6 +17,7 @@ use clap::{Parser, Subcommand};
 use crate::clock::{self, Clock as _, SystemClock};
 use crate::config::{self, Config, Problems};
 
+pub mod callbacks;
 pub mod check;
 pub mod completions;
 pub mod dev;
@@ -62,6 +63,8 @@ pub enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Creates and updates of a running gateway nobody knows the outcome of
     Outcomes(outcomes::OutcomesArgs),
+    /// Payment callbacks of a running gateway, and delivering them again
+    Callbacks(callbacks::CallbacksArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
 }
@@ -162,6 +165,7 @@ fn perform(command: Command) -> Result<(), Failure> {
         }
         Command::Healthcheck(args) => print(&healthcheck::ask(&args)?),
         Command::Outcomes(args) => outcomes::run(&args),
+        Command::Callbacks(args) => callbacks::run(&args),
         Command::Completions(args) => print_bytes(&completions::script(&args)),
     }
 }

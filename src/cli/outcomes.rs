@@ -113,7 +113,13 @@ fn table(answer: &Value) -> String {
     lines
 }
 
-fn ask(admin: SocketAddr, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value), Failure> {
+/// Asks the admin listener one thing.
+pub(super) fn ask(
+    admin: SocketAddr,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Result<(StatusCode, Value), Failure> {
     let request = Request::builder()
         .method(method)
         .uri(format!("http://{admin}{path}"))

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check_callbacks;
 use super::findings::Findings;
 use super::problem::Problem;
 use super::quantity::{Size, Span};
@@ -51,6 +52,12 @@ pub(super) fn check(raw: &RawConfig, mut found: Findings) -> Result<Config, Vec<
     };
     let shutdown = Shutdown { grace: within("shutdown.grace", raw.shutdown.grace, WAIT, &mut found) };
     let store = check_store(&raw.store, &mut found);
+    let taken = [
+        ("listen.address", listen.as_ref().map(|listen| listen.address)),
+        ("admin.address", admin.as_ref().map(|admin| admin.address)),
+    ];
+    let taken: Vec<_> = taken.into_iter().filter_map(|(path, address)| Some((path, address?))).collect();
+    let callbacks = check_callbacks::check(raw, &taken, &mut found);
     let config = assemble(listen, admin, upstream, |listen, admin, upstream| Config {
         listen,
         admin,
@@ -64,6 +71,7 @@ pub(super) fn check(raw: &RawConfig, mut found: Findings) -> Result<Config, Vec<
         errors: check_errors(&raw.errors),
         log: check_log(&raw.log),
         shutdown,
+        callbacks,
     });
     match config {
         Some(config) if found.problems.is_empty() => Ok(config),
@@ -116,7 +124,7 @@ fn check_admin(raw: &RawAdmin, listen: Option<&Listen>, found: &mut Findings) ->
 }
 
 /// Whether two listeners could not both be opened. Port 0 is a free one each time.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && same_ip
 }
@@ -283,6 +291,10 @@ fn check_merchants(raw: &[RawMerchant], snap: bool, found: &mut Findings) -> Vec
             private_key,
             channel_id: Arc::from(merchant.channel_id.as_str()),
             rate_limit: merchant.rate_limit.as_ref().map(rate_limit),
+            deliver: merchant
+                .callbacks
+                .as_ref()
+                .and_then(|callbacks| check_callbacks::deliver_to(&at("callbacks.deliver"), &callbacks.deliver, found)),
         }
     });
     checked.collect()
@@ -465,7 +477,7 @@ pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Durati
 /// Bounds of a wait that may be none.
 const WAIT: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3_600));
 /// Bounds of how long something is kept.
-const KEEPING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
+pub(super) const KEEPING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
 /// Bounds of a request body in bytes.
 const BODY: (u64, u64) = (1, 16 << 20);
 /// Bounds of a memory budget in bytes.

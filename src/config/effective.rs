@@ -7,17 +7,19 @@ use serde_json::Value;
 
 use super::quantity::{Size, Span};
 use super::raw::{
-    Auth, RawAdmin, RawBreaker, RawClassic, RawConfig, RawEncoding, RawErrors, RawIdempotency, RawLevel, RawListen,
-    RawLog, RawLogFormat, RawMerchant, RawMissingKey, RawOnMismatch, RawOnMiss, RawOperations, RawRate, RawRateLimit,
-    RawReference, RawRetry, RawSameTrxId, RawScheme, RawShutdown, RawSignature, RawSnap, RawStore, RawStoreKind,
-    RawUpstream,
+    Auth, RawAdmin, RawBreaker, RawCallbackListen, RawCallbacks, RawClassic, RawConfig, RawConfirm, RawDeliver,
+    RawEncoding, RawErrors, RawIdempotency, RawLevel, RawListen, RawLog, RawLogFormat, RawMerchant,
+    RawMerchantCallbacks, RawMissingKey, RawOnMismatch, RawOnMiss, RawOperations, RawRate, RawRateLimit, RawReference,
+    RawRetry, RawSameTrxId, RawScheme, RawShutdown, RawSignature, RawSnap, RawStore, RawStoreKind, RawUpstream,
+    RawVerify,
 };
 use super::sandbox::UpdateMethod;
 use super::tree::{self, Key, Node};
 use super::{
-    Config, Errors, Idempotency, Log, LogFormat, MerchantConfig, MissingKey, OnMismatch, OnMiss, Rate, RateLimit,
-    Reference, SameTrxId, Secret, SignatureConfig, Store, Upstream,
+    Callbacks, Config, Deliver, Errors, Idempotency, Log, LogFormat, MerchantConfig, MissingKey, OnMismatch, OnMiss,
+    Rate, RateLimit, Reference, SameTrxId, Secret, SignatureConfig, Store, Upstream,
 };
+use crate::callback::source::Cidr;
 use crate::dialect::OperationId;
 use crate::signature::{Encoding, Scheme};
 
@@ -73,6 +75,30 @@ fn mirror(config: &Config) -> RawConfig {
         errors: errors(&config.errors),
         log: log(config.log),
         shutdown: RawShutdown { grace: Span(config.shutdown.grace) },
+        callbacks: config.callbacks.as_ref().map(callbacks),
+    }
+}
+
+fn callbacks(callbacks: &Callbacks) -> RawCallbacks {
+    let networks = |list: &[Cidr]| list.iter().map(Cidr::to_string).collect();
+    RawCallbacks {
+        listen: RawCallbackListen { address: callbacks.listen.to_string() },
+        secret: Secret::new(String::new()),
+        allow: networks(&callbacks.sources.allow),
+        trusted_proxies: networks(&callbacks.sources.trusted),
+        verify: RawVerify::None,
+        confirm: RawConfirm::Never,
+        deliver: callbacks.deliver.as_ref().map(deliver),
+    }
+}
+
+fn deliver(deliver: &Deliver) -> RawDeliver {
+    RawDeliver {
+        url: deliver.url.to_string(),
+        secret: Secret::new(String::new()),
+        timeout: Span(deliver.timeout),
+        retry_for: Span(deliver.retry_for),
+        in_flight: u32::try_from(deliver.in_flight).unwrap_or(u32::MAX),
     }
 }
 
@@ -130,6 +156,7 @@ fn merchant(merchant: &MerchantConfig) -> RawMerchant {
         private_key: merchant.private_key.as_ref().map(|_| stars()),
         channel_id: merchant.channel_id.to_string(),
         rate_limit: merchant.rate_limit.as_ref().map(rate_limit),
+        callbacks: merchant.deliver.as_ref().map(|own| RawMerchantCallbacks { deliver: deliver(own) }),
     }
 }
 
@@ -231,14 +258,23 @@ fn write_value(yaml: &mut String, value: &tree::Value, depth: usize) {
             yaml.push('\n');
             write_map(yaml, entries, depth);
         }
-        // The only list there is: the merchants.
+        tree::Value::List(nodes) if nodes.is_empty() => yaml.push_str(" []\n"),
+        // Merchants, and networks.
         tree::Value::List(nodes) => {
             yaml.push('\n');
             for node in nodes {
                 yaml.push_str(&"  ".repeat(depth));
                 yaml.push_str("- ");
-                if let tree::Value::Map(entries) = &node.value {
-                    write_map(yaml, entries, depth + 1);
+                match &node.value {
+                    tree::Value::Map(entries) => write_map(yaml, entries, depth + 1),
+                    tree::Value::Text(text) => yaml.push_str(&format!("{}\n", Value::from(text.text.as_str()))),
+                    // No list of ours holds any of these.
+                    tree::Value::Broken
+                    | tree::Value::Null
+                    | tree::Value::Bool(_)
+                    | tree::Value::Integer(_)
+                    | tree::Value::Float
+                    | tree::Value::List(_) => yaml.push('\n'),
                 }
             }
         }

@@ -68,8 +68,23 @@ pub(super) const GATEWAY: &[Later] = &[
         values: &[],
         hint: "remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code",
     },
-    Later { path: "merchants[].callbacks", values: &[], hint: "remove it; let Ayoconnect call the app directly" },
-    Later { path: "callbacks", values: &[], hint: "remove it; let Ayoconnect call the app directly" },
+    Later {
+        path: "callbacks.listen.tls",
+        values: &[],
+        hint: "remove it; let a proxy that ends TLS stand before this listener",
+    },
+    Later {
+        path: "callbacks.verify",
+        values: &["hmac_sha512", "rsa_transactional"],
+        hint: "verify: none; Ayoconnect documents no signature on these callbacks",
+    },
+    Later {
+        path: "callbacks.confirm",
+        values: &["always", "unsigned"],
+        hint: "confirm: never; the app asks for the account before it counts a payment",
+    },
+    Later { path: "callbacks.public_key", values: &[], hint: "remove it; signatures are not checked" },
+    Later { path: "callbacks.sweep", values: &[], hint: "remove it; only payments that are announced are told" },
     Later {
         path: "store.kind",
         values: &["redis"],

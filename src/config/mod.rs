@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod check;
+mod check_callbacks;
 mod conform;
 mod effective;
 mod findings;
@@ -66,6 +67,8 @@ pub struct Config {
     pub log: Log,
     /// How the process ends.
     pub shutdown: Shutdown,
+    /// Payment callbacks; absent: off.
+    pub callbacks: Option<Callbacks>,
 }
 
 /// Reads the gateway's configuration file. `env` gives an environment variable's value.
@@ -215,6 +218,51 @@ pub struct MerchantConfig {
     pub channel_id: Arc<str>,
     /// Absent: no limit.
     pub rate_limit: Option<RateLimit>,
+    /// Where its events go; absent: where everybody's do.
+    pub deliver: Option<Deliver>,
+}
+
+/// Payment callbacks.
+#[derive(Clone, Debug)]
+pub struct Callbacks {
+    /// Where Ayoconnect connects.
+    pub listen: SocketAddr,
+    /// Part of the address Ayoconnect is given.
+    pub secret: Secret<String>,
+    /// Where callbacks may come from.
+    pub sources: crate::callback::source::Sources,
+    /// Where events go unless the merchant has an address of its own; present unless all have.
+    pub deliver: Option<Deliver>,
+}
+
+impl Callbacks {
+    /// How long events are tried, by merchant.
+    #[must_use]
+    pub fn retry_for(&self, merchants: &[MerchantConfig]) -> Vec<(Arc<str>, Duration)> {
+        let of = |merchant| self.deliver_to(merchant).map(|deliver| deliver.retry_for);
+        merchants.iter().filter_map(|merchant| Some((Arc::clone(&merchant.name), of(merchant)?))).collect()
+    }
+
+    /// Where a merchant's events go. There for every merchant of a checked configuration.
+    #[must_use]
+    pub fn deliver_to<'a>(&'a self, merchant: &'a MerchantConfig) -> Option<&'a Deliver> {
+        merchant.deliver.as_ref().or(self.deliver.as_ref())
+    }
+}
+
+/// Where and how events go to an app.
+#[derive(Clone, Debug)]
+pub struct Deliver {
+    /// `http` or `https`, with a host.
+    pub url: http::Uri,
+    /// Signs deliveries.
+    pub key: crate::callback::webhook::WebhookKey,
+    /// Longest time one attempt may take.
+    pub timeout: Duration,
+    /// How long an event is tried.
+    pub retry_for: Duration,
+    /// Attempts at once.
+    pub in_flight: usize,
 }
 
 /// A merchant's allowance.

@@ -48,6 +48,9 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     /// How the process ends.
     pub(super) shutdown: RawShutdown,
+    /// Payment callbacks: taken in, kept, and passed on to the app. Default: off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) callbacks: Option<RawCallbacks>,
 }
 
 /// The listener apps connect to.
@@ -189,6 +192,87 @@ pub(super) struct RawMerchant {
     /// What the merchant may ask for. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RawRateLimit>,
+    /// Where this merchant's events go. Default: where callbacks.deliver says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) callbacks: Option<RawMerchantCallbacks>,
+}
+
+/// One merchant's part of callbacks.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["deliver"]))]
+pub(super) struct RawMerchantCallbacks {
+    /// Where this merchant's events go.
+    pub(super) deliver: RawDeliver,
+}
+
+/// Payment callbacks: taken in, kept, and passed on to the app.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["secret", "confirm"]))]
+pub(super) struct RawCallbacks {
+    /// The listener Ayoconnect connects to.
+    pub(super) listen: RawCallbackListen,
+    /// At least 32 letters, digits, `-` or `_`; the last part of the addresses Ayoconnect is given.
+    #[serde(serialize_with = "hidden", deserialize_with = "secret")]
+    #[schemars(with = "String")]
+    pub(super) secret: Secret<String>,
+    /// Networks callbacks may come from, such as 203.0.113.0/24. Default: any.
+    pub(super) allow: Vec<String>,
+    /// Networks of proxies whose X-Forwarded-For is believed. Default: none.
+    pub(super) trusted_proxies: Vec<String>,
+    /// How a callback's own signature is checked. Default none.
+    pub(super) verify: RawVerify,
+    /// Whether Ayoconnect is asked before an event goes out; never: events say "confirmed": false.
+    pub(super) confirm: RawConfirm,
+    /// Where events go; needed unless every merchant has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) deliver: Option<RawDeliver>,
+}
+
+/// The listener Ayoconnect connects to.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawCallbackListen {
+    /// IP address and port, other than the app's and the admin's. Default 0.0.0.0:8443; port 0 takes a
+    /// free one.
+    pub(super) address: String,
+}
+
+/// How a callback's own signature is checked.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawVerify {
+    /// Not at all: Ayoconnect documents none.
+    None,
+}
+
+/// Whether Ayoconnect is asked before an event goes out.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawConfirm {
+    /// It is not; events say "confirmed": false.
+    Never,
+}
+
+/// Where and how events go to an app.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url", "secret"]))]
+pub(super) struct RawDeliver {
+    /// The app's http:// or https:// address.
+    pub(super) url: String,
+    /// Standard Webhooks secret: whsec_ and 24 to 64 bytes in base64.
+    #[serde(serialize_with = "hidden", deserialize_with = "secret")]
+    #[schemars(with = "String")]
+    pub(super) secret: Secret<String>,
+    /// Longest time one attempt may take; up to 1h. Default 10s.
+    pub(super) timeout: Span,
+    /// How long an event is tried before it is dead; 1s to 366d. Default 72h.
+    pub(super) retry_for: Span,
+    /// Attempts at once; 1 to 1000. Default 16.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(super) in_flight: u32,
 }
 
 /// What a merchant may ask for.
@@ -467,6 +551,7 @@ impl Default for RawConfig {
             errors: RawErrors::default(),
             log: RawLog::default(),
             shutdown: RawShutdown::default(),
+            callbacks: None,
         }
     }
 }
@@ -479,6 +564,38 @@ impl Default for RawListen {
             max_body: Size(64 * 1024),
             body_timeout: seconds(5),
             header_timeout: seconds(5),
+        }
+    }
+}
+
+impl Default for RawCallbacks {
+    fn default() -> Self {
+        Self {
+            listen: RawCallbackListen::default(),
+            secret: Secret::new(String::new()),
+            allow: Vec::new(),
+            trusted_proxies: Vec::new(),
+            verify: RawVerify::None,
+            confirm: RawConfirm::Never,
+            deliver: None,
+        }
+    }
+}
+
+impl Default for RawCallbackListen {
+    fn default() -> Self {
+        Self { address: "0.0.0.0:8443".to_owned() }
+    }
+}
+
+impl Default for RawDeliver {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            secret: Secret::new(String::new()),
+            timeout: seconds(10),
+            retry_for: seconds(72 * 3_600),
+            in_flight: 16,
         }
     }
 }
@@ -540,6 +657,7 @@ impl Default for RawMerchant {
             private_key: None,
             channel_id: "95221".to_owned(),
             rate_limit: None,
+            callbacks: None,
         }
     }
 }

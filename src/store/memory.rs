@@ -20,6 +20,8 @@ use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use super::inbox::Inbox;
+use super::memory_inbox::MemoryInbox;
 use super::{Begun, Doubt, End, Intent, Known, Store, StoreError, StoredAnswer};
 use crate::dialect::{Dialect, OperationId};
 use crate::reference::{Account, AccountQuery, Handle};
@@ -51,6 +53,7 @@ pub struct MemoryStore {
     by_account_id: Cache<String, Arc<str>>,
     /// Padded prefixes by merchant and bank; as many as there are merchants and banks.
     prefixes: Cache<String, Arc<str>>,
+    inbox: MemoryInbox,
 }
 
 /// What is begun or in doubt.
@@ -199,6 +202,7 @@ impl MemoryStore {
                 .weigher(|key: &String, number: &Arc<str>| weight(key.len() + number.len()))
                 .build(),
             prefixes: Cache::builder().eviction_policy(lru()).max_capacity(PREFIXES_MAX).build(),
+            inbox: MemoryInbox::default(),
         }
     }
 
@@ -461,6 +465,10 @@ impl Store for MemoryStore {
         doubts.sort_by_key(|doubt| doubt.since);
         doubts.truncate(limit);
         ready(Ok(doubts)).boxed()
+    }
+
+    fn inbox(&self) -> &dyn Inbox {
+        &self.inbox
     }
 
     fn problem(&self) -> Option<String> {

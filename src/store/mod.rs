@@ -1,6 +1,7 @@
 //! What is asked of a store, in the words of the job.
 //!
-//! A store remembers intents (a create or update that was begun), their ends, and accounts. It
+//! A store remembers intents (a create or update that was begun), their ends, accounts, and payment
+//! callbacks ([`inbox`]). It
 //! decides nothing: how long things live and what an answer means come from the caller. Every
 //! backend passes the same suite. Joining a request in flight is not a store's affair, since
 //! flights end with the process.
@@ -20,8 +21,13 @@ use crate::dialect::{Dialect, OperationId};
 use crate::document::Meaning;
 use crate::error::Reason;
 use crate::reference::{Account, AccountQuery};
+use inbox::Inbox;
 
+pub mod inbox;
+#[cfg(test)]
+mod inbox_suite;
 pub mod memory;
+mod memory_inbox;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -219,6 +225,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Creates and updates in doubt, the oldest first, at most `limit`; those that were under way when
     /// the store was [taken over](Self::take_over) are among them, those under way now are not.
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>>;
+
+    /// Where payment callbacks are kept.
+    fn inbox(&self) -> &dyn Inbox;
 
     /// Why it cannot work, if it cannot.
     fn problem(&self) -> Option<String>;

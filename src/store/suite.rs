@@ -11,6 +11,11 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
+use super::inbox_suite::{
+    a_callback_is_kept_once_and_comes_back_whole, a_payment_that_was_not_true_may_come_true,
+    payments_of_one_account_stand_in_line_and_others_go_on, the_backlog_is_counted_by_merchant,
+    what_cannot_be_understood_is_kept_aside, what_has_ended_can_be_sent_again_in_its_place,
+};
 use super::memory::MemoryStore;
 use super::sqlite::{Options, SqliteStore};
 use super::{Begun, End, Intent, SentIds, Store, StoredAnswer};
@@ -24,7 +29,7 @@ use crate::reference::{Account, AccountQuery, Handle};
 const MIB: u64 = 1 << 20;
 
 /// What is under test.
-trait Subject {
+pub(super) trait Subject {
     /// The store for the next step.
     fn next(&mut self) -> Arc<dyn Store>;
 
@@ -142,6 +147,12 @@ every_backend! {
     a_doubt_comes_back_whole,
     a_later_amount_replaces_an_earlier_one,
     own_digits_may_be_anothers_whole_number,
+    a_callback_is_kept_once_and_comes_back_whole,
+    payments_of_one_account_stand_in_line_and_others_go_on,
+    what_cannot_be_understood_is_kept_aside,
+    a_payment_that_was_not_true_may_come_true,
+    what_has_ended_can_be_sent_again_in_its_place,
+    the_backlog_is_counted_by_merchant,
 }
 
 pub(super) fn at(seconds: i64) -> Timestamp {

@@ -37,6 +37,11 @@ pub struct Metrics {
     unknown_outcomes: Family<Operation, Gauge>,
     clock_skew: Seconds,
     config_reloads: Family<ResultOnly, Counter>,
+    callbacks_received: Family<TokenResult, Counter>,
+    events_delivered: Family<EventResult, Counter>,
+    events_pending: Family<Merchant, Gauge>,
+    event_age: Family<Merchant, Seconds>,
+    events_dead: Family<Merchant, Counter>,
 }
 
 /// A label value without an allocation.
@@ -106,6 +111,13 @@ struct TokenResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventResult {
+    merchant: String,
+    r#type: Word,
+    result: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultOnly {
     result: Word,
 }
@@ -143,6 +155,32 @@ pub enum ReferenceSource {
     Missing,
 }
 
+/// What became of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// Kept, and on its way to the app.
+    Stored,
+    /// Known already.
+    Duplicate,
+    /// Kept aside.
+    Quarantined,
+    /// Not taken: no secret, no merchant, a source that may not, a body that is too large.
+    Refused,
+    /// Not kept; Ayoconnect tries again.
+    Unavailable,
+}
+
+/// How an attempt to deliver an event ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The app has it.
+    Delivered,
+    /// Another attempt follows.
+    Failed,
+    /// No other attempt follows.
+    Dead,
+}
+
 impl Metrics {
     /// Registers everything under its contract name.
     #[must_use]
@@ -162,8 +200,14 @@ impl Metrics {
             unknown_outcomes: Family::default(),
             clock_skew: Seconds::default(),
             config_reloads: Family::default(),
+            callbacks_received: Family::default(),
+            events_delivered: Family::default(),
+            events_pending: Family::default(),
+            event_age: Family::default(),
+            events_dead: Family::default(),
         };
         metrics.register(registry.sub_registry_with_prefix("ayova"));
+        metrics.register_callbacks(registry.sub_registry_with_prefix("ayova"));
         metrics
     }
 
@@ -193,6 +237,53 @@ impl Metrics {
         let build: Family<Version, Gauge> = Family::default();
         build.get_or_create(&Version { version: Word(env!("CARGO_PKG_VERSION")) }).set(1);
         registry.register("build_info", "The running version", build);
+    }
+
+    fn register_callbacks(&self, registry: &mut Registry) {
+        registry.register(
+            "callbacks_received",
+            "Payment callbacks by what became of them",
+            self.callbacks_received.clone(),
+        );
+        registry.register("events_delivered", "Attempts to deliver an event to the app", self.events_delivered.clone());
+        registry.register("events_pending", "Events the app is yet to get", self.events_pending.clone());
+        registry.register("event_age_seconds", "Age of the oldest event the app is yet to get", self.event_age.clone());
+        registry.register("events_dead", "Events the app did not take", self.events_dead.clone());
+    }
+
+    /// A callback came in.
+    pub fn callback_received(&self, whose: Option<(&str, Dialect)>, intake: Intake) {
+        let result = Word(match intake {
+            Intake::Stored => "stored",
+            Intake::Duplicate => "duplicate",
+            Intake::Quarantined => "quarantined",
+            Intake::Refused => "refused",
+            Intake::Unavailable => "unavailable",
+        });
+        let (merchant, dialect) = whose.map_or(("none", "none"), |(merchant, dialect)| (merchant, dialect.name()));
+        let labels = TokenResult { merchant: merchant.to_owned(), dialect: Word(dialect), result };
+        self.callbacks_received.get_or_create(&labels).inc();
+    }
+
+    /// An attempt to deliver an event ended.
+    pub fn event_delivered(&self, merchant: &str, delivery: Delivery) {
+        let result = Word(match delivery {
+            Delivery::Delivered => "delivered",
+            Delivery::Failed => "failed",
+            Delivery::Dead => "dead",
+        });
+        let labels = EventResult { merchant: merchant.to_owned(), r#type: Word("va.paid"), result };
+        self.events_delivered.get_or_create(&labels).inc();
+        if delivery == Delivery::Dead {
+            self.events_dead.get_or_create(&Merchant { merchant: merchant.to_owned() }).inc();
+        }
+    }
+
+    /// What waits for a merchant's app; read when scraped.
+    pub fn events_waiting(&self, merchant: &str, pending: i64, age_seconds: f64) {
+        let labels = Merchant { merchant: merchant.to_owned() };
+        self.events_pending.get_or_create(&labels).set(pending);
+        self.event_age.get_or_create(&labels).set(age_seconds);
     }
 
     /// A request was answered.

@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 use http::uri::{Authority, Scheme};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 use tower::Service;
@@ -62,7 +62,7 @@ pub trait Transport: Send + Sync + fmt::Debug {
 /// The real thing: pooled HTTP/1.1 connections, TLS by the platform's roots.
 #[derive(Clone)]
 pub struct HyperTransport {
-    client: Client<Bounded<HttpsConnector<HttpConnector>>, Full<Bytes>>,
+    client: HttpsClient,
     scheme: Scheme,
     authority: Authority,
 }
@@ -83,26 +83,7 @@ impl HyperTransport {
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
             return Err(std::io::Error::other("upstream.base_url needs a scheme and a host"));
         };
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        // Divided among the host's addresses, so that a dead one leaves time for the next.
-        connector.set_connect_timeout(Some(connect_timeout));
-        connector.set_keepalive(Some(Duration::from_secs(60)));
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?
-            .try_with_platform_verifier()
-            .map_err(std::io::Error::other)?
-            .with_no_client_auth();
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_MAX)
-            .build(Bounded { connector, limit: connect_timeout });
-        Ok(Self { client, scheme, authority })
+        Ok(Self { client: https_client(connect_timeout)?, scheme, authority })
     }
 
     fn address(&self, uri: &http::Uri) -> Result<http::Uri, TransportError> {
@@ -164,6 +145,50 @@ impl Transport for HyperTransport {
         }
         .boxed()
     }
+}
+
+/// A pooled HTTP/1.1 client whose connecting, TLS included, is bounded in time.
+#[derive(Clone)]
+pub struct HttpsClient(Client<Bounded<HttpsConnector<HttpConnector>>, Full<Bytes>>);
+
+impl fmt::Debug for HttpsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpsClient")
+    }
+}
+
+impl HttpsClient {
+    /// Sends a request, whose URI is absolute, once.
+    pub fn request(&self, request: http::Request<Full<Bytes>>) -> ResponseFuture {
+        self.0.request(request)
+    }
+}
+
+/// A pooled HTTP/1.1 client, TLS by the platform's roots.
+///
+/// # Errors
+/// Where the platform's certificate store cannot be used.
+pub fn https_client(connect_timeout: Duration) -> std::io::Result<HttpsClient> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    // Divided among the host's addresses, so that a dead one leaves time for the next.
+    connector.set_connect_timeout(Some(connect_timeout));
+    connector.set_keepalive(Some(Duration::from_secs(60)));
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)?
+        .try_with_platform_verifier()
+        .map_err(std::io::Error::other)?
+        .with_no_client_auth();
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+    let client = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_MAX)
+        .build(Bounded { connector, limit: connect_timeout });
+    Ok(HttpsClient(client))
 }
 
 /// An error with its causes, since hyper's own text stops at the first.

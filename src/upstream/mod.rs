@@ -6,6 +6,6 @@ pub mod outcome;
 pub mod token;
 
 pub use breaker::{Breakers, Class, Gate, Sign};
-pub use client::{HyperTransport, Transport, TransportError};
+pub use client::{HttpsClient, HyperTransport, Transport, TransportError, https_client};
 pub use outcome::{Answer, NotSent, Outcome, Unknown};
 pub use token::{Token, Tokens};

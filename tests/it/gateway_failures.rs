@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ayova::dialect::Dialect;
 use ayova::reference::{Account, AccountQuery};
+use ayova::store::inbox::Inbox;
 use ayova::store::memory::MemoryStore;
 use ayova::store::{Begun, Doubt, End, Intent, Known, Store, StoreError};
 use futures_util::FutureExt as _;
@@ -254,6 +255,10 @@ impl Store for Fragile {
 
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
         self.inner.doubts(limit)
+    }
+
+    fn inbox(&self) -> &dyn Inbox {
+        self.inner.inbox()
     }
 
     fn problem(&self) -> Option<String> {

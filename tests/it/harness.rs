@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ayova::admin::{Admin, View};
+use ayova::callback::deliver::Bell;
 use ayova::clock::{SharedClock, TestClock};
 use ayova::config::sandbox::SandboxMerchant;
 use ayova::config::{Config, Rate, RateLimit, SandboxConfig, Secret};
@@ -47,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) sandbox: SandboxConfig,
     pub(crate) seed: u8,
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// The way its sandbox announces payments; none: over sockets.
+    pub(crate) announce: Option<Arc<dyn ayova::sandbox::Transport>>,
 }
 
 impl Setup {
@@ -70,7 +73,7 @@ impl Setup {
             });
             config.merchants.push(merchant);
         }
-        Self { config, sandbox, seed: 1, store: None }
+        Self { config, sandbox, seed: 1, store: None, announce: None }
     }
 
     /// Gives a merchant a limit.
@@ -89,7 +92,12 @@ impl Setup {
     pub(crate) fn build(self) -> World {
         let clock: SharedClock = Arc::new(TestClock::new(START.parse().unwrap()));
         let random = rand::rngs::StdRng::seed_from_u64(u64::from(self.seed));
-        let sandbox = Sandbox::new(self.sandbox.clone(), Arc::clone(&clock), random).unwrap();
+        let (switches, time) = (self.sandbox.clone(), Arc::clone(&clock));
+        let sandbox = match self.announce.clone() {
+            Some(way) => Sandbox::with_transport(switches, time, random, way),
+            None => Sandbox::new(switches, time, random),
+        };
+        let sandbox = sandbox.unwrap();
         self.build_over(sandbox, clock)
     }
 
@@ -123,6 +131,8 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) wire: Wire,
     pub(crate) clock: SharedClock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) bell: Bell,
     config: Config,
     sandbox: Sandbox,
     admin: Admin,
@@ -141,16 +151,20 @@ impl World {
             metrics: Arc::clone(&metrics),
         };
         let gateway = Gateway::new(&config, &surroundings).unwrap();
+        let bell = Bell::default();
+        let callbacks = config.callbacks.as_ref();
         let admin = Admin::new(View {
             gateway: gateway.clone(),
             store,
             registry,
-            metrics,
+            metrics: Arc::clone(&metrics),
             effective: Value::Null,
             clock: Arc::clone(&clock),
+            retry_for: callbacks.map(|callbacks| callbacks.retry_for(&config.merchants)).unwrap_or_default(),
+            bell: bell.clone(),
             draining: Arc::default(),
         });
-        Self { gateway, wire, clock, config, sandbox, admin }
+        Self { gateway, wire, clock, metrics, bell, config, sandbox, admin }
     }
 
     /// Another gateway over the same upstream, on the same clock; this one is no longer used.

@@ -8,6 +8,8 @@ mod asks;
 #[cfg(test)]
 mod binary;
 #[cfg(test)]
+mod callbacks;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod embed;

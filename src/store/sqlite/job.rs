@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::cache::Effect;
+use super::events::{Told, Work};
 use super::intents::{self, Found, Numbers};
 use super::{accounts, trouble};
 use crate::reference::Account;
@@ -19,6 +20,7 @@ pub(super) enum Job {
     Finish(Ending, Waiting<()>),
     Remember(Arc<Account>, Waiting<()>),
     Touch(Arc<Account>, Waiting<()>),
+    Inbox(Work, Waiting<Told>),
     /// Arranges a fault, or looks on from the writer's side.
     #[cfg(test)]
     Meddle(Box<dyn FnOnce(&Connection) + Send>),
@@ -62,6 +64,8 @@ impl<T> Waiting<T> {
 pub(super) struct Done {
     /// The answer to a begin.
     pub(super) begun: Option<Begun>,
+    /// The answer about a callback.
+    pub(super) told: Option<Told>,
     pub(super) effects: Vec<Effect>,
     /// Whether anything was written.
     pub(super) wrote: bool,
@@ -86,25 +90,29 @@ impl Job {
             Self::Finish(ending, _) => ending.record(db, given),
             Self::Remember(account, _) => {
                 let effects: Vec<Effect> = remember(db, account, given)?.into_iter().collect();
-                Ok(Done { begun: None, effects, wrote: true })
+                Ok(Done { effects, wrote: true, ..Done::default() })
             }
             Self::Touch(account, _) => {
                 let wrote = accounts::touch(db, account, given.now)?;
-                Ok(Done { begun: None, effects: vec![], wrote })
+                Ok(Done { wrote, ..Done::default() })
             }
+            Self::Inbox(work, _) => Ok(Done { told: Some(work.record(db)?), wrote: true, ..Done::default() }),
             #[cfg(test)]
             Self::Meddle(_) => Ok(Done::default()),
         }
     }
 
     /// Tells whoever waits what came of it.
-    pub(super) fn tell(self, result: Result<Option<Begun>, StoreError>) {
+    pub(super) fn tell(self, result: Result<Done, StoreError>) {
         match self {
             Self::Begin(_, _, waiting) => {
-                waiting.tell(result.and_then(|begun| begun.ok_or_else(trouble::closed)));
+                waiting.tell(result.and_then(|done| done.begun.ok_or_else(trouble::closed)));
             }
             Self::Finish(_, waiting) | Self::Remember(_, waiting) | Self::Touch(_, waiting) => {
-                waiting.tell(result.map(|_| ()))
+                waiting.tell(result.map(|_| ()));
+            }
+            Self::Inbox(_, waiting) => {
+                waiting.tell(result.and_then(|done| done.told.ok_or_else(trouble::closed)));
             }
             #[cfg(test)]
             Self::Meddle(_) => {}
@@ -121,7 +129,7 @@ fn begin(db: &Connection, intent: &Intent, now: Timestamp, number: i64) -> rusql
         }
         Found::Answered(_, None) | Found::Nothing | Found::Open { .. } | Found::Conflict => vec![],
     };
-    Ok(Done { begun: Some(found.begun()), effects, wrote })
+    Ok(Done { begun: Some(found.begun()), effects, wrote, told: None })
 }
 
 impl Ending {
@@ -143,7 +151,7 @@ impl Ending {
         if let Some(account) = learned {
             effects.extend(remember(db, account, given)?);
         }
-        Ok(Done { begun: None, effects, wrote: true })
+        Ok(Done { effects, wrote: true, ..Done::default() })
     }
 
     /// Bytes it holds, about.

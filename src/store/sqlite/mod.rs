@@ -22,6 +22,8 @@ use tokio::time::timeout;
 
 mod accounts;
 mod cache;
+mod events;
+mod inbox;
 mod intents;
 mod job;
 mod place;
@@ -44,6 +46,7 @@ use trouble::{Health, closed, explain, silent};
 use worker::Worker;
 use writer::Writer;
 
+use super::inbox::Inbox;
 use super::{Begun, Counters, Doubt, End, Intent, Known, Store, StoreError};
 use crate::clock::SharedClock;
 use crate::dialect::Dialect;
@@ -62,7 +65,7 @@ pub struct Options {
     pub clock: SharedClock,
 }
 
-/// Intents and accounts in one file.
+/// Intents, accounts and callbacks in one file.
 pub struct SqliteStore {
     // The reader ends before the writer, which then is the last and empties the log into the file.
     reader: Arc<Reader>,
@@ -250,6 +253,10 @@ impl Store for SqliteStore {
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
         let first = self.first;
         self.reader.ask(move |db| intents::doubts(db, first, limit))
+    }
+
+    fn inbox(&self) -> &dyn Inbox {
+        self
     }
 
     fn problem(&self) -> Option<String> {

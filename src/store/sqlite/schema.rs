@@ -14,7 +14,7 @@ use crate::store::StoreError;
 const APPLICATION_ID: i32 = 0x4159_4f56;
 
 /// Step `i` makes version `i + 1` of the version before. A step that was released never changes.
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
 
 /// The version this program writes.
 const VERSION: usize = MIGRATIONS.len();
@@ -80,6 +80,43 @@ CREATE INDEX accounts_by_account_id ON accounts (account_id, merchant) WHERE acc
 CREATE INDEX accounts_by_bank ON accounts (merchant, bank_code) WHERE partner_service_id IS NOT NULL;
 CREATE INDEX accounts_to_forget ON accounts (forget_at);
 CREATE TABLE scratch (n INTEGER PRIMARY KEY, filler BLOB NOT NULL) STRICT;
+";
+
+/// Payment callbacks. `payment` is what all callbacks of one payment have in common; only the first
+/// pending event of an account has a `due_at`.
+const V2: &str = "
+CREATE TABLE events (
+    n INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    merchant TEXT NOT NULL,
+    dialect TEXT NOT NULL CHECK (dialect IN ('snap', 'classic')),
+    digits TEXT NOT NULL,
+    payment TEXT,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'dead', 'quarantined')),
+    received_at TEXT NOT NULL,
+    due_at TEXT,
+    until TEXT NOT NULL,
+    ended_at TEXT,
+    forget_at TEXT,
+    attempts INTEGER NOT NULL,
+    confirmed INTEGER NOT NULL,
+    amount TEXT,
+    paid_at TEXT,
+    status TEXT,
+    said TEXT,
+    body BLOB NOT NULL,
+    CHECK ((state = 'pending') = (ended_at IS NULL)),
+    CHECK ((state = 'pending') = (forget_at IS NULL)),
+    CHECK (state = 'pending' OR due_at IS NULL)
+) STRICT;
+CREATE UNIQUE INDEX events_by_id ON events (id);
+CREATE UNIQUE INDEX events_by_payment ON events (payment, merchant, dialect) WHERE payment IS NOT NULL;
+CREATE INDEX events_by_account ON events (digits, merchant, dialect, n);
+CREATE INDEX events_by_state ON events (state, n);
+CREATE INDEX events_by_arrival ON events (received_at);
+CREATE INDEX events_pending ON events (merchant, dialect, digits, n) WHERE state = 'pending';
+CREATE INDEX events_due ON events (merchant, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX events_to_forget ON events (forget_at) WHERE forget_at IS NOT NULL;
 ";
 
 /// Says whether the file is one this program may write to; changes nothing.

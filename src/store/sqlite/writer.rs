@@ -19,7 +19,7 @@ use super::intents::Numbers;
 use super::job::{Done, Ending, Given, Job};
 use super::place::Place;
 use super::trouble::{Health, concerns_the_file, explain};
-use super::{accounts, intents};
+use super::{accounts, events, intents};
 use crate::clock::SharedClock;
 use crate::store::{Begun, StoreError};
 
@@ -96,7 +96,7 @@ impl Work {
             Ok(results) => {
                 for (job, result) in jobs.into_iter().zip(results) {
                     match result {
-                        Ok(done) => job.tell(Ok(done.begun)),
+                        Ok(done) => job.tell(Ok(done)),
                         Err(error) if concerns_the_file(&error) => self.refuse(job, self.falls(&error)),
                         // The file is well, so nothing else would tell of it.
                         Err(error) => {
@@ -236,6 +236,7 @@ impl Work {
                 waiting.tell(Err(cause));
             }
             Job::Remember(_, waiting) | Job::Touch(_, waiting) => waiting.tell(Err(cause)),
+            Job::Inbox(_, waiting) => waiting.tell(Err(cause)),
             #[cfg(test)]
             Job::Meddle(_) => {}
         }
@@ -276,7 +277,8 @@ fn alone<T>(db: &Connection, part: impl FnOnce() -> rusqlite::Result<T>) -> rusq
 fn prune(db: &Connection, now: jiff::Timestamp, limit: usize) -> rusqlite::Result<(usize, Vec<Effect>)> {
     let intents = intents::prune(db, now, limit)?;
     let accounts = accounts::prune(db, now, limit)?;
-    Ok((intents.max(accounts.len()), accounts.into_iter().map(Effect::Forgotten).collect()))
+    let events = events::prune(db, now, limit)?;
+    Ok((intents.max(accounts.len()).max(events), accounts.into_iter().map(Effect::Forgotten).collect()))
 }
 
 /// Writes more than fits into pages that happen to be free, and takes it away again.

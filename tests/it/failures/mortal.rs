@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ayova::dialect::Dialect;
 use ayova::reference::{Account, AccountQuery};
+use ayova::store::inbox::Inbox;
 use ayova::store::memory::MemoryStore;
 use ayova::store::{Begun, Doubt, End, Intent, Known, Store, StoreError};
 use ayova::upstream::{Transport, TransportError};
@@ -91,6 +92,10 @@ impl Store for Mortal {
 
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
         self.unless_dead(async move { self.store.doubts(limit).await }.boxed())
+    }
+
+    fn inbox(&self) -> &dyn Inbox {
+        self.store.inbox()
     }
 
     fn problem(&self) -> Option<String> {

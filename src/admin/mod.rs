@@ -2,13 +2,14 @@
 //!
 //! Never the app's listener, since nothing here is authenticated. Shows no secret, token, name or
 //! phone, and of a number the last four digits. Changes nothing but, on an operator's word, the end
-//! of an outcome in doubt.
+//! of an outcome in doubt, and puts callbacks in line again.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -23,7 +24,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::Service;
 
+mod callbacks;
+
 use crate::call::BodyError;
+use crate::callback::deliver::Bell;
 use crate::clock::{SharedClock, iso8601};
 use crate::dialect::number::{masked, without_blanks};
 use crate::dialect::{Attach, OperationId, describe};
@@ -32,6 +36,7 @@ use crate::layers::validate::id_from_key;
 use crate::reference::Account;
 use crate::resolver::{Decision, Name, Undecided};
 use crate::stack::Gateway;
+use crate::store::inbox::Event;
 use crate::store::{Counters, Doubt, Known, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Class;
@@ -54,6 +59,10 @@ pub struct View {
     pub effective: Value,
     /// For retentions.
     pub clock: SharedClock,
+    /// How long events are tried, by merchant; nothing where callbacks are off.
+    pub retry_for: Vec<(Arc<str>, Duration)>,
+    /// Rung when something is to be delivered again.
+    pub bell: Bell,
     /// Whether the process is ending.
     pub draining: Arc<AtomicBool>,
 }
@@ -97,6 +106,9 @@ where
                     Err(_) => problem(StatusCode::BAD_REQUEST, "the body is too large or broke off"),
                 });
             }
+            if head.method == Method::POST && head.uri.path().starts_with("/callbacks/") {
+                return Ok(view.replay(head.uri.path(), head.uri.query().unwrap_or_default()).await);
+            }
             Ok(view.answer(&head.method, head.uri.path(), head.uri.query().unwrap_or_default()).await)
         }
         .boxed()
@@ -113,13 +125,15 @@ impl View {
         match path {
             "/livez" => json_response(StatusCode::OK, &json!({"live": true})),
             "/readyz" => self.ready(),
-            "/metrics" => self.scrape(),
+            "/metrics" => self.scrape().await,
             "/config" => json_response(StatusCode::OK, &self.effective),
             "/routes" => json_response(StatusCode::OK, &self.routes()),
             "/status" => json_response(StatusCode::OK, &self.status()),
             "/outcomes" => self.outcomes(query).await,
+            "/callbacks" => self.callbacks(query).await,
             _ => match path.split_once('/').and_then(|(_, rest)| rest.split_once('/')) {
                 Some(("references", number)) if !number.is_empty() => self.references(number).await,
+                Some(("callbacks", id)) if !id.is_empty() && !id.contains('/') => self.callback(id).await,
                 Some(("idempotency", key)) if !key.is_empty() => self.idempotency(key).await,
                 _ => json_response(StatusCode::NOT_FOUND, &json!({"error": "no such page", "pages": PAGES})),
             },
@@ -143,7 +157,8 @@ impl View {
         json_response(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
     }
 
-    fn scrape(&self) -> Response<Full<Bytes>> {
+    async fn scrape(&self) -> Response<Full<Bytes>> {
+        self.count_events().await;
         for (merchant, dialect, left) in self.gateway.tokens().seconds_left() {
             self.metrics.token_seconds_left(&merchant.name, dialect, left);
         }
@@ -247,8 +262,15 @@ impl View {
         match self.store.accounts(without_blanks(&number)).await {
             Ok(accounts) if accounts.is_empty() => not_known("virtual account"),
             Ok(accounts) => {
-                let accounts: Vec<Value> = accounts.iter().map(|account| describe_account(account)).collect();
-                json_response(StatusCode::OK, &json!({"accounts": accounts}))
+                let mut described = Vec::with_capacity(accounts.len());
+                for account in &accounts {
+                    let (dialect, digits) = (account.dialect(), account.digits());
+                    match self.store.inbox().latest(&account.merchant, dialect, digits).await {
+                        Ok(latest) => described.push(describe_account(account, latest.as_ref())),
+                        Err(error) => return store_trouble(&error.to_string()),
+                    }
+                }
+                json_response(StatusCode::OK, &json!({"accounts": described}))
             }
             Err(error) => store_trouble(&error.to_string()),
         }
@@ -285,7 +307,7 @@ impl View {
 }
 
 /// A record without the number's digits, names or phones; references are what an operator needs.
-fn describe_account(account: &Account) -> Value {
+fn describe_account(account: &Account, latest: Option<&Event>) -> Value {
     json!({
         "merchant": &*account.merchant,
         "dialect": account.dialect().name(),
@@ -295,10 +317,13 @@ fn describe_account(account: &Account) -> Value {
         "created": (account.created != Account::READ).then(|| iso8601(account.created)),
         "referenceNo": account.value(Attach::Reference),
         "trxId": account.value(Attach::TransactionId),
+        "status": latest.and_then(|event| event.status.as_deref()),
+        "latestPaidAmount": latest.and_then(|event| event.amount).map(|amount| amount.to_string()),
+        "latestPaidTime": latest.map(|event| event.paid_at.clone().unwrap_or_else(|| iso8601(event.received))),
     })
 }
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     "/livez",
     "/readyz",
     "/metrics",
@@ -308,6 +333,8 @@ const PAGES: [&str; 9] = [
     "/references/{va}",
     "/idempotency/{key}",
     "/outcomes?state=unknown",
+    "/callbacks?state=pending",
+    "/callbacks/{id}",
 ];
 
 /// Bytes of an operator's decision, which may hold an answer.

@@ -1,0 +1,25 @@
+//! Payment callbacks: what arrives, what is kept of it, and what the merchant's app is told.
+//!
+//! `receive` takes callbacks in and `deliver` tells the app. `notice` reads a callback, `source` judges
+//! its sender, `event` writes what the app gets, `webhook` signs it and `schedule` says what follows an
+//! attempt: all pure. What is kept and in which order it may go out is the inbox's affair
+//! (`store::inbox`).
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+pub mod deliver;
+pub mod event;
+pub mod notice;
+pub mod receive;
+pub mod schedule;
+pub mod source;
+pub mod webhook;
+
+/// So much later, or the end of time.
+#[must_use]
+pub fn after(now: Timestamp, duration: Duration) -> Timestamp {
+    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    now.checked_add(duration).unwrap_or(Timestamp::MAX)
+}

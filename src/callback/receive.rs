@@ -1,0 +1,255 @@
+//! Takes callbacks in: verify, write to the inbox, then acknowledge (contract section 8).
+//!
+//! Promises that nothing is acknowledged before it is durable, that a caller without the secret learns
+//! nothing and leaves nothing behind, and the answers that make Ayoconnect try again where it cannot be
+//! kept: 503 in SNAP, none at all in classic, where a 5xx would be the end. Delivers nothing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use tokio::time::timeout;
+use tower::Service;
+
+use super::after;
+use super::deliver::Bell;
+use super::notice;
+use super::source::Sources;
+use crate::clock::SharedClock;
+use crate::config::{Callbacks, Config, Secret};
+use crate::dialect::Dialect;
+use crate::document::Document;
+use crate::entropy::Entropy;
+use crate::server::Peer;
+use crate::store::Store;
+use crate::store::inbox::{Arrival, Received};
+use crate::telemetry::metrics::{Intake, Metrics};
+
+/// The service Ayoconnect calls.
+#[derive(Clone)]
+pub struct Receiver(Arc<Receiving>);
+
+/// What it works with.
+pub struct Means {
+    /// Where callbacks are kept.
+    pub store: Arc<dyn Store>,
+    /// When they came in.
+    pub clock: SharedClock,
+    /// Their events' ids.
+    pub entropy: Entropy,
+    /// What came of them.
+    pub metrics: Arc<Metrics>,
+    /// Rung when there is something to deliver.
+    pub bell: Bell,
+}
+
+struct Receiving {
+    secret: Secret<String>,
+    sources: Sources,
+    /// By merchant code.
+    merchants: HashMap<Arc<str>, Merchant>,
+    means: Means,
+}
+
+#[derive(Clone, Debug)]
+struct Merchant {
+    name: Arc<str>,
+    /// How long its events are tried.
+    retry_for: Duration,
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receiver")
+    }
+}
+
+/// The connection is to be closed without an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Unanswered;
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a callback could not be kept and is not answered")
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
+type Answer = Result<Response<Full<Bytes>>, Unanswered>;
+
+impl Receiver {
+    /// A receiver for every configured merchant.
+    #[must_use]
+    pub fn new(config: &Config, callbacks: &Callbacks, means: Means) -> Self {
+        let merchants = config.merchants.iter().filter_map(|merchant| {
+            let retry_for = callbacks.deliver_to(merchant)?.retry_for;
+            Some((Arc::clone(&merchant.merchant_code), Merchant { name: Arc::clone(&merchant.name), retry_for }))
+        });
+        Self(Arc::new(Receiving {
+            secret: callbacks.secret.clone(),
+            sources: callbacks.sources.clone(),
+            merchants: merchants.collect(),
+            means,
+        }))
+    }
+}
+
+impl<B> Service<Request<B>> for Receiver
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Unanswered;
+    type Future = BoxFuture<'static, Answer>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unanswered>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let receiving = Arc::clone(&self.0);
+        async move {
+            let (head, body) = request.into_parts();
+            let peer = head.extensions.get::<Peer>().map(|peer| peer.0);
+            let known = receiving.recognise(head.uri.path()).filter(|_| receiving.may_come(peer, &head.headers));
+            let Some((dialect, merchant)) = known.filter(|_| head.method == Method::POST) else {
+                receiving.means.metrics.callback_received(None, Intake::Refused);
+                return Ok(empty(StatusCode::NOT_FOUND));
+            };
+            let (intake, answer) = match read(body).await {
+                Ok(body) => receiving.keep(dialect, merchant, body).await,
+                Err(Unread::TooLarge) => (Intake::Refused, Ok(empty(StatusCode::PAYLOAD_TOO_LARGE))),
+                Err(Unread::Broken) => (Intake::Unavailable, not_kept(dialect)),
+            };
+            receiving.means.metrics.callback_received(Some((&merchant.name, dialect)), intake);
+            answer
+        }
+        .boxed()
+    }
+}
+
+impl Receiving {
+    /// The generation and merchant of a path with the right secret.
+    fn recognise(&self, path: &str) -> Option<(Dialect, &Merchant)> {
+        let mut parts = path.strip_prefix("/callbacks/")?.split('/');
+        let (dialect, code, secret) = (parts.next()?, parts.next()?, parts.next()?);
+        // Hashes are of one length whatever was sent, so that comparing tells nothing about either.
+        let hash = |text: &str| digest(&SHA256, text.as_bytes());
+        verify_slices_are_equal(hash(secret).as_ref(), hash(self.secret.expose()).as_ref()).ok()?;
+        let dialect = Dialect::ALL.into_iter().find(|known| known.name() == dialect)?;
+        parts.next().is_none().then_some((dialect, self.merchants.get(code)?))
+    }
+
+    fn may_come(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> bool {
+        // A value that is no text is nobody's address.
+        let forwarded = headers.get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or("?"));
+        self.sources.allows(peer, &forwarded.collect::<Vec<_>>())
+    }
+
+    /// Keeps a callback, then answers.
+    async fn keep(&self, dialect: Dialect, merchant: &Merchant, body: Bytes) -> (Intake, Answer) {
+        let received = self.means.clock.now();
+        let document = Document::parse(body.clone()).map_err(|_| "it is not JSON, or repeats a member");
+        let arrival = Arc::new(Arrival {
+            id: format!("evt_{}", self.means.entropy.id()),
+            merchant: Arc::clone(&merchant.name),
+            dialect,
+            received,
+            until: after(received, merchant.retry_for),
+            body,
+            notice: document.and_then(|document| notice::read(dialect, &document)),
+        });
+        match timeout(STORE_PATIENCE, self.means.store.inbox().receive(Arc::clone(&arrival))).await {
+            Ok(Ok(Received::Queued)) => {
+                self.means.bell.ring();
+                (Intake::Stored, acknowledgement(dialect))
+            }
+            Ok(Ok(Received::Duplicate)) => (Intake::Duplicate, acknowledgement(dialect)),
+            Ok(Ok(Received::Quarantined)) => {
+                let why = arrival.notice.as_ref().err().copied().unwrap_or("it contradicts an earlier one");
+                let (merchant, dialect_name) = (&*merchant.name, dialect.name());
+                tracing::warn!(merchant, dialect = dialect_name, why, "a callback is kept in quarantine");
+                (Intake::Quarantined, acknowledgement(dialect))
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(merchant = &*merchant.name, %error, "a callback could not be kept");
+                (Intake::Unavailable, not_kept(dialect))
+            }
+            Err(_) => {
+                tracing::warn!(merchant = &*merchant.name, "a callback could not be kept in time");
+                (Intake::Unavailable, not_kept(dialect))
+            }
+        }
+    }
+}
+
+/// Why there is no whole body.
+enum Unread {
+    TooLarge,
+    Broken,
+}
+
+async fn read<B>(body: B) -> Result<Bytes, Unread>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match timeout(BODY_TIME, Limited::new(body, BODY_MAX).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(Unread::Broken),
+    }
+}
+
+/// What ends the deliveries well.
+fn acknowledgement(dialect: Dialect) -> Answer {
+    match dialect {
+        Dialect::Snap => Ok(json(StatusCode::OK, r#"{"responseCode":"2003400","responseMessage":"Successful"}"#)),
+        Dialect::Classic => Ok(empty(StatusCode::CREATED)),
+    }
+}
+
+/// What makes Ayoconnect try again.
+fn not_kept(dialect: Dialect) -> Answer {
+    let body = r#"{"responseCode":"5033400","responseMessage":"Service Unavailable"}"#;
+    match dialect {
+        Dialect::Snap => Ok(json(StatusCode::SERVICE_UNAVAILABLE, body)),
+        Dialect::Classic => Err(Unanswered),
+    }
+}
+
+fn json(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::default();
+    *response.status_mut() = status;
+    response
+}
+
+/// Bytes of a callback; a documented one has about two thousand.
+const BODY_MAX: usize = 256 * 1024;
+
+/// Longest time a body may take.
+const BODY_TIME: Duration = Duration::from_secs(5);
+
+/// Longest time the store may take; Ayoconnect's own patience is taken to be ten seconds.
+const STORE_PATIENCE: Duration = Duration::from_secs(4);

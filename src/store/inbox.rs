@@ -1,0 +1,227 @@
+//! What is asked of a store about payment callbacks, in the words of the job.
+//!
+//! The inbox keeps every callback before it is acknowledged and gives it up again only when the app has
+//! it or its time is over. A payment is kept once however often it is announced. Events of one account
+//! stand in line: only the first of a line is ever due. What an attempt means, when the next one comes
+//! and when it is the last are the caller's to say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::StoreError;
+use crate::callback::notice::Notice;
+use crate::dialect::Dialect;
+use crate::dialect::amount::Amount;
+
+/// How long an event is kept after its end: as long as a late copy of its callback may come, and as
+/// long as an operator may want to send it again.
+pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// A callback that came in.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The id its event will go by.
+    pub id: String,
+    /// Whose.
+    pub merchant: Arc<str>,
+    /// Which generation.
+    pub dialect: Dialect,
+    /// When it came in.
+    pub received: Timestamp,
+    /// When the last attempt to deliver it may begin.
+    pub until: Timestamp,
+    /// As it came in.
+    pub body: Bytes,
+    /// What it says, or why it cannot be understood.
+    pub notice: Result<Notice, &'static str>,
+}
+
+/// What became of a callback. In every case it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Its event is in line.
+    Queued,
+    /// It has been before.
+    Duplicate,
+    /// It is kept for a person to look at: it cannot be understood, or it contradicts an earlier one.
+    Quarantined,
+}
+
+/// Where an event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The app is yet to get it.
+    Pending,
+    /// The app has it.
+    Delivered,
+    /// The app did not take it in time, or will not.
+    Dead,
+    /// Never to be delivered as it is.
+    Quarantined,
+}
+
+impl State {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Dead, Self::Quarantined];
+
+    /// Its name, outside as well as in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+            Self::Quarantined => "quarantined",
+        }
+    }
+
+    /// The state with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// An event as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its id, the same at every attempt.
+    pub id: String,
+    /// Whose.
+    pub merchant: Arc<str>,
+    /// Which generation.
+    pub dialect: Dialect,
+    /// The account's number without blanks; empty where the callback could not be understood.
+    pub digits: String,
+    /// Where it stands.
+    pub state: State,
+    /// When its callback came in.
+    pub received: Timestamp,
+    /// When the next attempt begins; absent for what has ended and for what is not the first in line.
+    pub due: Option<Timestamp>,
+    /// When the last attempt may begin.
+    pub until: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Whether upstream said so too.
+    pub confirmed: bool,
+    /// The money of this payment.
+    pub amount: Option<Amount>,
+    /// When it was paid, as written.
+    pub paid_at: Option<String>,
+    /// The account's status after it.
+    pub status: Option<String>,
+    /// How the last attempt ended, or why it is in quarantine.
+    pub said: Option<String>,
+    /// The callback's body.
+    pub body: Bytes,
+}
+
+/// What follows an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The app has it.
+    Delivered,
+    /// Another attempt then.
+    Postponed(Timestamp),
+    /// No more attempts.
+    Dead,
+    /// It is not true.
+    Quarantined,
+}
+
+/// An attempt that ended.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The event's.
+    pub id: String,
+    /// When it ended.
+    pub at: Timestamp,
+    /// What follows.
+    pub fate: Fate,
+    /// How it ended, in a few words.
+    pub said: String,
+    /// Whether upstream has confirmed the payment by now.
+    pub confirmed: bool,
+}
+
+/// What became of an operator's wish to send an event again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// It is in line again.
+    Queued,
+    /// It is still in line.
+    Pending,
+    /// There is no such event.
+    Unknown,
+    /// It could not be understood, so there is nothing to send.
+    Unreadable,
+}
+
+/// When an event that is sent again is due, and until when.
+#[derive(Clone, Copy, Debug)]
+pub struct Again {
+    /// The present moment.
+    pub now: Timestamp,
+    /// When the last attempt may begin.
+    pub until: Timestamp,
+}
+
+/// What waits for one merchant's app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Whose.
+    pub merchant: Arc<str>,
+    /// How many.
+    pub pending: i64,
+    /// When the oldest came in.
+    pub oldest: Timestamp,
+}
+
+/// Keeps callbacks until the app has them.
+pub trait Inbox: Send + Sync {
+    /// Keeps a callback. Once this has answered, it is not lost.
+    fn receive(&self, arrival: Arc<Arrival>) -> BoxFuture<'_, Result<Received, StoreError>>;
+
+    /// A merchant's events that are due, at most `limit`; of each account only the first in line.
+    fn due<'a>(
+        &'a self,
+        merchant: &'a str,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Event>, StoreError>>;
+
+    /// Records how an attempt ended; an end lets the next in line come up. An event that is no longer
+    /// pending stays as it is.
+    fn attempted(&self, attempt: Attempt) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// One event.
+    fn event<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Event>, StoreError>>;
+
+    /// Events in a state, the newest first, at most `limit`.
+    fn events(&self, state: State, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, StoreError>>;
+
+    /// The newest payment of an account that is not in quarantine.
+    fn latest<'a>(
+        &'a self,
+        merchant: &'a str,
+        dialect: Dialect,
+        digits: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Event>, StoreError>>;
+
+    /// Puts an event in line again, at the place it had.
+    fn replay<'a>(&'a self, id: &'a str, again: Again) -> BoxFuture<'a, Result<Replayed, StoreError>>;
+
+    /// Does so with everything that came in since then and has been delivered or is dead, at most
+    /// `limit`, the oldest first; how many there were.
+    fn replay_since(&self, since: Timestamp, limit: usize, again: Again) -> BoxFuture<'_, Result<usize, StoreError>>;
+
+    /// What waits, by merchant.
+    fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>, StoreError>>;
+}

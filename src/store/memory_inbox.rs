@@ -1,0 +1,280 @@
+//! The inbox that ends with the process.
+//!
+//! Promises the same lines and the same order as the file's, and a bound: what has ended is forgotten
+//! first, and where nothing has ended a new callback is refused rather than an old one lost.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+use jiff::Timestamp;
+
+use super::StoreError;
+use super::inbox::{Again, Arrival, Attempt, Backlog, Event, Fate, Inbox, Received, Replayed, State};
+use crate::dialect::Dialect;
+
+/// Events in memory.
+#[derive(Debug, Default)]
+pub(super) struct MemoryInbox(Mutex<Events>);
+
+#[derive(Debug, Default)]
+struct Events {
+    next: u64,
+    /// In the order they came in.
+    all: BTreeMap<u64, Row>,
+    by_id: HashMap<String, u64>,
+    by_key: HashMap<Key, u64>,
+    /// Pending ones of each account, in order.
+    lines: HashMap<Line, BTreeSet<u64>>,
+}
+
+type Key = (Arc<str>, Dialect, String);
+type Line = (Arc<str>, Dialect, String);
+
+#[derive(Debug)]
+struct Row {
+    /// `due` is when it would be, were it the first in line.
+    event: Event,
+    key: Option<Key>,
+}
+
+impl MemoryInbox {
+    fn lock(&self) -> MutexGuard<'_, Events> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events {
+    fn receive(&mut self, arrival: &Arrival) -> Result<Received, StoreError> {
+        let notice = match &arrival.notice {
+            Ok(notice) => notice,
+            Err(why) => {
+                self.insert(quarantined(arrival, why), None)?;
+                return Ok(Received::Quarantined);
+            }
+        };
+        let key = (Arc::clone(&arrival.merchant), arrival.dialect, notice.key.clone());
+        let known = self.by_key.get(&key).copied();
+        let Some((n, row)) = known.and_then(|n| Some((n, self.all.get_mut(&n)?))) else {
+            self.insert(pending(arrival), Some(key))?;
+            return Ok(Received::Queued);
+        };
+        if row.event.state == State::Quarantined {
+            // What was not true then may be now.
+            let id = std::mem::take(&mut row.event.id);
+            row.event = Event { id, ..pending(arrival) };
+            let line = line(&row.event);
+            self.lines.entry(line).or_default().insert(n);
+            return Ok(Received::Queued);
+        }
+        if row.event.amount == Some(notice.amount) {
+            return Ok(Received::Duplicate);
+        }
+        self.insert(quarantined(arrival, DIFFERS), None)?;
+        Ok(Received::Quarantined)
+    }
+
+    fn insert(&mut self, event: Event, key: Option<Key>) -> Result<(), StoreError> {
+        if self.all.len() >= EVENTS_MAX {
+            self.forget_oldest()?;
+        }
+        let n = self.next;
+        self.next += 1;
+        self.by_id.insert(event.id.clone(), n);
+        if let Some(key) = &key {
+            self.by_key.insert(key.clone(), n);
+        }
+        if event.state == State::Pending {
+            self.lines.entry(line(&event)).or_default().insert(n);
+        }
+        self.all.insert(n, Row { event, key });
+        Ok(())
+    }
+
+    fn forget_oldest(&mut self) -> Result<(), StoreError> {
+        let ended = self.all.iter().find(|(_, row)| row.event.state != State::Pending).map(|(n, _)| *n);
+        let Some(row) = ended.and_then(|n| self.all.remove(&n)) else {
+            return Err(StoreError(format!("{EVENTS_MAX} events wait for the app already")));
+        };
+        self.by_id.remove(&row.event.id);
+        if let Some(key) = &row.key {
+            self.by_key.remove(key);
+        }
+        Ok(())
+    }
+
+    fn due(&self, merchant: &str, now: Timestamp, limit: usize) -> Vec<Event> {
+        let lines = self.lines.iter().filter(|((whose, ..), _)| **whose == *merchant);
+        let heads = lines.filter_map(|(_, line)| Some((line.first()?, self.all.get(line.first()?)?)));
+        let mut due: Vec<_> = heads.filter(|(_, row)| row.event.due.is_some_and(|due| due <= now)).collect();
+        due.sort_by_key(|(n, row)| (row.event.due, **n));
+        due.into_iter().take(limit).map(|(_, row)| row.event.clone()).collect()
+    }
+
+    fn attempted(&mut self, attempt: Attempt) {
+        let Some(n) = self.by_id.get(&attempt.id).copied() else { return };
+        let Some(row) = self.all.get_mut(&n).filter(|row| row.event.state == State::Pending) else { return };
+        let event = &mut row.event;
+        event.attempts = event.attempts.saturating_add(1);
+        event.confirmed = attempt.confirmed;
+        event.said = Some(attempt.said);
+        let end = match attempt.fate {
+            Fate::Postponed(then) => {
+                event.due = Some(then);
+                return;
+            }
+            Fate::Delivered => State::Delivered,
+            Fate::Dead => State::Dead,
+            Fate::Quarantined => State::Quarantined,
+        };
+        (event.state, event.due, event.ended) = (end, None, Some(attempt.at));
+        let line = line(event);
+        if let Some(waiting) = self.lines.get_mut(&line) {
+            waiting.remove(&n);
+            if waiting.is_empty() {
+                self.lines.remove(&line);
+            }
+        }
+    }
+
+    fn replay(&mut self, id: &str, again: Again) -> Replayed {
+        let Some(n) = self.by_id.get(id).copied() else { return Replayed::Unknown };
+        let Some(row) = self.all.get_mut(&n) else { return Replayed::Unknown };
+        let event = &mut row.event;
+        if event.state == State::Pending {
+            return Replayed::Pending;
+        }
+        if row.key.is_none() {
+            return Replayed::Unreadable;
+        }
+        (event.state, event.due, event.ended) = (State::Pending, Some(again.now), None);
+        (event.attempts, event.until) = (0, again.until);
+        let line = line(event);
+        self.lines.entry(line).or_default().insert(n);
+        Replayed::Queued
+    }
+
+    fn replay_since(&mut self, since: Timestamp, limit: usize, again: Again) -> usize {
+        let ended = |event: &Event| matches!(event.state, State::Delivered | State::Dead) && event.received >= since;
+        let rows = self.all.values().map(|row| &row.event).filter(|event| ended(event)).take(limit);
+        let ids: Vec<String> = rows.map(|event| event.id.clone()).collect();
+        ids.iter().filter(|id| self.replay(id, again) == Replayed::Queued).count()
+    }
+
+    fn backlog(&self) -> Vec<Backlog> {
+        let mut backlog: BTreeMap<Arc<str>, Backlog> = BTreeMap::new();
+        for event in self.lines.values().flatten().filter_map(|n| Some(&self.all.get(n)?.event)) {
+            let merchant = Arc::clone(&event.merchant);
+            let entry = backlog.entry(Arc::clone(&merchant));
+            let known = entry.or_insert(Backlog { merchant, pending: 0, oldest: event.received });
+            known.pending += 1;
+            known.oldest = known.oldest.min(event.received);
+        }
+        backlog.into_values().collect()
+    }
+
+    /// As others see it: only the first in line is due.
+    fn shown(&self, n: u64, event: &Event) -> Event {
+        let first = self.lines.get(&line(event)).and_then(|line| line.first()) == Some(&n);
+        Event { due: event.due.filter(|_| first), ..event.clone() }
+    }
+}
+
+fn line(event: &Event) -> Line {
+    (Arc::clone(&event.merchant), event.dialect, event.digits.clone())
+}
+
+fn pending(arrival: &Arrival) -> Event {
+    let notice = arrival.notice.as_ref().ok();
+    Event {
+        id: arrival.id.clone(),
+        merchant: Arc::clone(&arrival.merchant),
+        dialect: arrival.dialect,
+        digits: notice.map(|notice| notice.digits().to_owned()).unwrap_or_default(),
+        state: State::Pending,
+        received: arrival.received,
+        due: Some(arrival.received),
+        until: arrival.until,
+        ended: None,
+        attempts: 0,
+        confirmed: false,
+        amount: notice.map(|notice| notice.amount),
+        paid_at: notice.and_then(|notice| notice.paid_at.clone()),
+        status: notice.and_then(|notice| notice.status.clone()),
+        said: None,
+        body: arrival.body.clone(),
+    }
+}
+
+fn quarantined(arrival: &Arrival, why: &str) -> Event {
+    let (state, said) = (State::Quarantined, Some(why.to_owned()));
+    Event { state, said, due: None, ended: Some(arrival.received), ..pending(arrival) }
+}
+
+/// Why a second callback of a payment is not simply a repetition.
+pub(super) const DIFFERS: &str = "it announces a payment that was announced before with another amount";
+
+/// Events in all.
+const EVENTS_MAX: usize = 100_000;
+
+impl Inbox for MemoryInbox {
+    fn receive(&self, arrival: Arc<Arrival>) -> BoxFuture<'_, Result<Received, StoreError>> {
+        ready(self.lock().receive(&arrival)).boxed()
+    }
+
+    fn due<'a>(
+        &'a self,
+        merchant: &'a str,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Event>, StoreError>> {
+        ready(Ok(self.lock().due(merchant, now, limit))).boxed()
+    }
+
+    fn attempted(&self, attempt: Attempt) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.lock().attempted(attempt);
+        ready(Ok(())).boxed()
+    }
+
+    fn event<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Event>, StoreError>> {
+        let events = self.lock();
+        let found = events.by_id.get(id).and_then(|n| Some(events.shown(*n, &events.all.get(n)?.event)));
+        ready(Ok(found)).boxed()
+    }
+
+    fn events(&self, state: State, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, StoreError>> {
+        let events = self.lock();
+        let found = events.all.iter().rev().filter(|(_, row)| row.event.state == state).take(limit);
+        ready(Ok(found.map(|(n, row)| events.shown(*n, &row.event)).collect())).boxed()
+    }
+
+    fn latest<'a>(
+        &'a self,
+        merchant: &'a str,
+        dialect: Dialect,
+        digits: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Event>, StoreError>> {
+        let events = self.lock();
+        let wanted = |event: &Event| {
+            event.digits == digits
+                && event.dialect == dialect
+                && *event.merchant == *merchant
+                && event.state != State::Quarantined
+        };
+        let found = events.all.iter().rev().find(|(_, row)| wanted(&row.event));
+        ready(Ok(found.map(|(n, row)| events.shown(*n, &row.event)))).boxed()
+    }
+
+    fn replay<'a>(&'a self, id: &'a str, again: Again) -> BoxFuture<'a, Result<Replayed, StoreError>> {
+        ready(Ok(self.lock().replay(id, again))).boxed()
+    }
+
+    fn replay_since(&self, since: Timestamp, limit: usize, again: Again) -> BoxFuture<'_, Result<usize, StoreError>> {
+        ready(Ok(self.lock().replay_since(since, limit, again))).boxed()
+    }
+
+    fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>, StoreError>> {
+        ready(Ok(self.lock().backlog())).boxed()
+    }
+}

@@ -1,0 +1,325 @@
+//! Payment callbacks in the table `events`.
+//!
+//! Each function is a part of somebody's transaction. Of the pending events of one account only the
+//! first has a `due_at`, so that what is due is found by an index however many wait behind. The end of
+//! one gives the next its turn in the same step.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
+
+use super::text::{iso, moment, unreadable};
+use crate::dialect::Dialect;
+use crate::dialect::amount::Amount;
+use crate::store::inbox::{Again, Arrival, Attempt, Backlog, Event, Fate, RETENTION, Received, Replayed, State};
+use crate::store::memory::after;
+use crate::store::memory_inbox::DIFFERS;
+
+/// What the writer is asked to record of callbacks.
+#[derive(Debug)]
+pub(super) enum Work {
+    Receive(Arc<Arrival>),
+    Attempted(Attempt),
+    Replay(String, Again),
+    ReplaySince(Timestamp, usize, Again),
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Told {
+    Received(Received),
+    Recorded,
+    Replayed(Replayed),
+    Count(usize),
+}
+
+impl Work {
+    /// Records it as a part of the open transaction.
+    pub(super) fn record(&self, db: &Connection) -> rusqlite::Result<Told> {
+        match self {
+            Self::Receive(arrival) => receive(db, arrival).map(Told::Received),
+            Self::Attempted(attempt) => attempted(db, attempt).map(|()| Told::Recorded),
+            Self::Replay(id, again) => replay(db, id, *again).map(Told::Replayed),
+            Self::ReplaySince(since, limit, again) => replay_since(db, *since, *limit, *again).map(Told::Count),
+        }
+    }
+}
+
+fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Received> {
+    let notice = match &arrival.notice {
+        Ok(notice) => notice,
+        Err(why) => {
+            insert(db, arrival, Some(why))?;
+            return Ok(Received::Quarantined);
+        }
+    };
+    let by_payment = params![&*arrival.merchant, arrival.dialect.name(), notice.key];
+    let known =
+        db.prepare_cached(BY_PAYMENT)?.query_row(by_payment, |row| Ok((row.get("n")?, read(row)?))).optional()?;
+    let Some((n, known)) = known else {
+        insert(db, arrival, None)?;
+        give_turn(db, &Line::of(arrival, notice.digits()), arrival.received)?;
+        return Ok(Received::Queued);
+    };
+    if known.state == State::Quarantined {
+        // What was not true then may be now.
+        reopen(db, n, arrival)?;
+        take_turns(db, &Line::of(arrival, notice.digits()), arrival.received)?;
+        return Ok(Received::Queued);
+    }
+    if known.amount == Some(notice.amount) {
+        return Ok(Received::Duplicate);
+    }
+    insert(db, arrival, Some(DIFFERS))?;
+    Ok(Received::Quarantined)
+}
+
+/// Inserts it, pending or for the given reason in quarantine.
+fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusqlite::Result<()> {
+    let notice = arrival.notice.as_ref().ok();
+    let state = if quarantine.is_some() { State::Quarantined } else { State::Pending };
+    let ended = quarantine.map(|_| arrival.received);
+    db.prepare_cached(INSERT)?.execute(named_params! {
+        ":id": arrival.id,
+        ":merchant": &*arrival.merchant,
+        ":dialect": arrival.dialect.name(),
+        ":digits": notice.map(|notice| notice.digits()).unwrap_or_default(),
+        ":payment": notice.filter(|_| quarantine.is_none()).map(|notice| &notice.key),
+        ":state": state.name(),
+        ":received_at": iso(arrival.received),
+        ":until": iso(arrival.until),
+        ":ended_at": ended.map(iso),
+        ":forget_at": ended.map(|ended| iso(after(ended, RETENTION))),
+        ":amount": notice.map(|notice| notice.amount.to_string()),
+        ":paid_at": notice.and_then(|notice| notice.paid_at.as_ref()),
+        ":status": notice.and_then(|notice| notice.status.as_ref()),
+        ":said": quarantine,
+        ":body": &*arrival.body,
+    })?;
+    Ok(())
+}
+
+/// A payment that was in quarantine is announced again.
+fn reopen(db: &Connection, n: i64, arrival: &Arrival) -> rusqlite::Result<()> {
+    let notice = arrival.notice.as_ref().ok();
+    db.prepare_cached(REOPEN)?.execute(named_params! {
+        ":n": n,
+        ":digits": notice.map(|notice| notice.digits()).unwrap_or_default(),
+        ":received_at": iso(arrival.received),
+        ":until": iso(arrival.until),
+        ":amount": notice.map(|notice| notice.amount.to_string()),
+        ":paid_at": notice.and_then(|notice| notice.paid_at.as_ref()),
+        ":status": notice.and_then(|notice| notice.status.as_ref()),
+        ":body": &*arrival.body,
+    })?;
+    Ok(())
+}
+
+fn attempted(db: &Connection, attempt: &Attempt) -> rusqlite::Result<()> {
+    let state = match attempt.fate {
+        Fate::Postponed(then) => {
+            let postponed = params![attempt.id, iso(then), attempt.said, attempt.confirmed];
+            db.prepare_cached(POSTPONE)?.execute(postponed)?;
+            return Ok(());
+        }
+        Fate::Delivered => State::Delivered,
+        Fate::Dead => State::Dead,
+        Fate::Quarantined => State::Quarantined,
+    };
+    let ended = named_params! {
+        ":id": attempt.id,
+        ":state": state.name(),
+        ":ended_at": iso(attempt.at),
+        ":forget_at": iso(after(attempt.at, RETENTION)),
+        ":said": attempt.said,
+        ":confirmed": attempt.confirmed,
+    };
+    let line = db.prepare_cached(END)?.query_row(ended, Line::read).optional()?;
+    line.map_or(Ok(()), |line| give_turn(db, &line, attempt.at))
+}
+
+fn replay(db: &Connection, id: &str, again: Again) -> rusqlite::Result<Replayed> {
+    let known = |row: &Row<'_>| Ok((row.get::<_, String>("state")?, row.get_ref("payment")?.as_str().is_ok()));
+    match db.prepare_cached(BY_ID)?.query_row([id], known).optional()? {
+        None => Ok(Replayed::Unknown),
+        Some((state, _)) if state == State::Pending.name() => Ok(Replayed::Pending),
+        Some((_, false)) => Ok(Replayed::Unreadable),
+        Some((_, true)) => {
+            let line = db.prepare_cached(AGAIN)?.query_row(params![id, iso(again.until)], Line::read)?;
+            take_turns(db, &line, again.now)?;
+            Ok(Replayed::Queued)
+        }
+    }
+}
+
+fn replay_since(db: &Connection, since: Timestamp, limit: usize, again: Again) -> rusqlite::Result<usize> {
+    let ids: Vec<String> = db
+        .prepare_cached(ENDED_SINCE)?
+        .query_map(params![iso(since), rows(limit)], |row| row.get("id"))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut queued = 0;
+    for id in &ids {
+        queued += usize::from(replay(db, id, again)? == Replayed::Queued);
+    }
+    Ok(queued)
+}
+
+/// Whose events stand behind each other.
+struct Line {
+    merchant: String,
+    dialect: String,
+    digits: String,
+}
+
+impl Line {
+    fn of(arrival: &Arrival, digits: &str) -> Self {
+        let merchant = arrival.merchant.as_ref().to_owned();
+        Self { merchant, dialect: arrival.dialect.name().to_owned(), digits: digits.to_owned() }
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { merchant: row.get("merchant")?, dialect: row.get("dialect")?, digits: row.get("digits")? })
+    }
+}
+
+/// Makes the first in line due, unless it is.
+fn give_turn(db: &Connection, line: &Line, now: Timestamp) -> rusqlite::Result<()> {
+    let turn = params![line.merchant, line.dialect, line.digits, iso(now)];
+    db.prepare_cached(TURN)?.execute(turn)?;
+    Ok(())
+}
+
+/// The same where the first may have come in before one that had its turn already.
+fn take_turns(db: &Connection, line: &Line, now: Timestamp) -> rusqlite::Result<()> {
+    db.prepare_cached(LOSE_TURN)?.execute(params![line.merchant, line.dialect, line.digits])?;
+    give_turn(db, line, now)
+}
+
+/// Deletes what is over, at most `limit` rows; how many there were.
+pub(super) fn prune(db: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<usize> {
+    db.prepare_cached(PRUNE)?.execute(params![iso(now), rows(limit)])
+}
+
+pub(super) fn due(db: &Connection, merchant: &str, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Event>> {
+    db.prepare_cached(DUE)?.query_map(params![merchant, iso(now), rows(limit)], read)?.collect()
+}
+
+pub(super) fn one(db: &Connection, id: &str) -> rusqlite::Result<Option<Event>> {
+    db.prepare_cached(BY_ID)?.query_row([id], read).optional()
+}
+
+pub(super) fn list(db: &Connection, state: State, limit: usize) -> rusqlite::Result<Vec<Event>> {
+    db.prepare_cached(BY_STATE)?.query_map(params![state.name(), rows(limit)], read)?.collect()
+}
+
+pub(super) fn latest(
+    db: &Connection,
+    merchant: &str,
+    dialect: Dialect,
+    digits: &str,
+) -> rusqlite::Result<Option<Event>> {
+    db.prepare_cached(LATEST)?.query_row(params![merchant, dialect.name(), digits], read).optional()
+}
+
+pub(super) fn backlog(db: &Connection) -> rusqlite::Result<Vec<Backlog>> {
+    let backlog = |row: &Row<'_>| {
+        let merchant = row.get::<_, String>("merchant")?.into();
+        Ok(Backlog { merchant, pending: row.get("pending")?, oldest: moment(row, "oldest")? })
+    };
+    db.prepare_cached(BACKLOG)?.query_map([], backlog)?.collect()
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let maybe = |column: &'static str| match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => moment(row, column).map(Some),
+    };
+    let dialect = row.get_ref("dialect")?.as_str()?;
+    let amount: Option<String> = row.get("amount")?;
+    Ok(Event {
+        id: row.get("id")?,
+        merchant: row.get::<_, String>("merchant")?.into(),
+        dialect: Dialect::ALL.into_iter().find(|known| known.name() == dialect).ok_or_else(|| unreadable("dialect"))?,
+        digits: row.get("digits")?,
+        state: State::from_name(row.get_ref("state")?.as_str()?).ok_or_else(|| unreadable("state"))?,
+        received: moment(row, "received_at")?,
+        due: maybe("due_at")?,
+        until: moment(row, "until")?,
+        ended: maybe("ended_at")?,
+        attempts: row.get("attempts")?,
+        confirmed: row.get("confirmed")?,
+        amount: amount.map(|text| Amount::parse(&text).ok_or_else(|| unreadable("amount"))).transpose()?,
+        paid_at: row.get("paid_at")?,
+        status: row.get("status")?,
+        said: row.get("said")?,
+        body: Bytes::from(row.get::<_, Vec<u8>>("body")?),
+    })
+}
+
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+const INSERT: &str = "
+INSERT INTO events (id, merchant, dialect, digits, payment, state, received_at, until, ended_at, forget_at, attempts,
+    confirmed, amount, paid_at, status, said, body)
+VALUES (:id, :merchant, :dialect, :digits, :payment, :state, :received_at, :until, :ended_at, :forget_at, 0,
+    0, :amount, :paid_at, :status, :said, :body)";
+
+const REOPEN: &str = "
+UPDATE events SET digits = :digits, state = 'pending', received_at = :received_at, until = :until, ended_at = NULL,
+    forget_at = NULL, attempts = 0, confirmed = 0, amount = :amount, paid_at = :paid_at, status = :status, said = NULL,
+    body = :body
+WHERE n = :n";
+
+const POSTPONE: &str = "
+UPDATE events SET due_at = iif(due_at IS NULL, NULL, ?2), attempts = attempts + 1, said = ?3, confirmed = ?4
+WHERE id = ?1 AND state = 'pending'";
+
+const END: &str = "
+UPDATE events SET state = :state, due_at = NULL, ended_at = :ended_at, forget_at = :forget_at, attempts = attempts + 1,
+    said = :said, confirmed = :confirmed
+WHERE id = :id AND state = 'pending' RETURNING merchant, dialect, digits";
+
+const AGAIN: &str = "
+UPDATE events SET state = 'pending', ended_at = NULL, forget_at = NULL, attempts = 0, until = ?2
+WHERE id = ?1 RETURNING merchant, dialect, digits";
+
+macro_rules! first_in_line {
+    () => {
+        "(SELECT n FROM events WHERE state = 'pending' AND merchant = ?1 AND dialect = ?2 AND digits = ?3
+          ORDER BY n LIMIT 1)"
+    };
+}
+
+pub(super) const TURN: &str = concat!("UPDATE events SET due_at = ?4 WHERE due_at IS NULL AND n = ", first_in_line!());
+
+pub(super) const LOSE_TURN: &str = concat!(
+    "UPDATE events SET due_at = NULL
+     WHERE state = 'pending' AND merchant = ?1 AND dialect = ?2 AND digits = ?3 AND due_at IS NOT NULL AND n > ",
+    first_in_line!()
+);
+
+pub(super) const BY_PAYMENT: &str = "SELECT * FROM events WHERE merchant = ?1 AND dialect = ?2 AND payment = ?3";
+
+pub(super) const BY_ID: &str = "SELECT * FROM events WHERE id = ?1";
+
+pub(super) const DUE: &str =
+    "SELECT * FROM events WHERE due_at IS NOT NULL AND merchant = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3";
+
+pub(super) const BY_STATE: &str = "SELECT * FROM events WHERE state = ?1 ORDER BY n DESC LIMIT ?2";
+
+pub(super) const LATEST: &str = "
+SELECT * FROM events WHERE merchant = ?1 AND dialect = ?2 AND digits = ?3 AND state <> 'quarantined'
+ORDER BY n DESC LIMIT 1";
+
+pub(super) const ENDED_SINCE: &str = "
+SELECT id FROM events WHERE received_at >= ?1 AND state IN ('delivered', 'dead') ORDER BY received_at LIMIT ?2";
+
+pub(super) const BACKLOG: &str = "
+SELECT merchant, count(*) AS pending, min(received_at) AS oldest FROM events WHERE state = 'pending' GROUP BY merchant";
+
+pub(super) const PRUNE: &str =
+    "DELETE FROM events WHERE n IN (SELECT n FROM events WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";

@@ -1,0 +1,97 @@
+//! The inbox over the file: callbacks share the writer's groups with everything else that waits.
+//!
+//! Promises that a callback is on the disk before it is acknowledged, and that room is left for the
+//! ends of what has been sent upstream however many callbacks come in.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::events::{self, Told, Work};
+use super::job::Job;
+use super::trouble::closed;
+use super::{SqliteStore, WAITING_MAX};
+use crate::dialect::Dialect;
+use crate::store::StoreError;
+use crate::store::inbox::{Again, Arrival, Attempt, Backlog, Event, Inbox, Received, Replayed, State};
+
+impl SqliteStore {
+    async fn record(&self, work: Work) -> Result<Told, StoreError> {
+        let place = self.place().await?;
+        self.ask(place, |waiting| Job::Inbox(work, waiting)).await
+    }
+}
+
+impl Inbox for SqliteStore {
+    fn receive(&self, arrival: Arc<Arrival>) -> BoxFuture<'_, Result<Received, StoreError>> {
+        async move {
+            if self.room.available_permits() <= WAITING_MAX / 4 {
+                return Err(StoreError(format!("{WAITING_MAX} records wait for the disk already")));
+            }
+            match self.record(Work::Receive(arrival)).await? {
+                Told::Received(received) => Ok(received),
+                Told::Recorded | Told::Replayed(_) | Told::Count(_) => Err(closed()),
+            }
+        }
+        .boxed()
+    }
+
+    fn due<'a>(
+        &'a self,
+        merchant: &'a str,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Event>, StoreError>> {
+        let merchant = merchant.to_owned();
+        self.reader.ask(move |db| events::due(db, &merchant, now, limit))
+    }
+
+    fn attempted(&self, attempt: Attempt) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move { self.record(Work::Attempted(attempt)).await.map(|_| ()) }.boxed()
+    }
+
+    fn event<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Event>, StoreError>> {
+        let id = id.to_owned();
+        self.reader.ask(move |db| events::one(db, &id))
+    }
+
+    fn events(&self, state: State, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, StoreError>> {
+        self.reader.ask(move |db| events::list(db, state, limit))
+    }
+
+    fn latest<'a>(
+        &'a self,
+        merchant: &'a str,
+        dialect: Dialect,
+        digits: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Event>, StoreError>> {
+        let (merchant, digits) = (merchant.to_owned(), digits.to_owned());
+        self.reader.ask(move |db| events::latest(db, &merchant, dialect, &digits))
+    }
+
+    fn replay<'a>(&'a self, id: &'a str, again: Again) -> BoxFuture<'a, Result<Replayed, StoreError>> {
+        async move {
+            match self.record(Work::Replay(id.to_owned(), again)).await? {
+                Told::Replayed(replayed) => Ok(replayed),
+                Told::Received(_) | Told::Recorded | Told::Count(_) => Err(closed()),
+            }
+        }
+        .boxed()
+    }
+
+    fn replay_since(&self, since: Timestamp, limit: usize, again: Again) -> BoxFuture<'_, Result<usize, StoreError>> {
+        async move {
+            match self.record(Work::ReplaySince(since, limit, again)).await? {
+                Told::Count(count) => Ok(count),
+                Told::Received(_) | Told::Recorded | Told::Replayed(_) => Err(closed()),
+            }
+        }
+        .boxed()
+    }
+
+    fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>, StoreError>> {
+        self.reader.ask(events::backlog)
+    }
+}
