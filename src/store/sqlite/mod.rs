@@ -4,7 +4,7 @@
 //! waiting records shares one commit. What cannot be recorded is refused with its cause and never
 //! kept in memory only; reading goes on from cache and file meanwhile. An error says "not known to be
 //! recorded": after a failed fsync a record may still be found when the file is opened again, which
-//! is the safe side, since it then counts as in doubt. Nobody waits longer than [`PATIENCE`] for a
+//! is the safe side, since it then counts as in doubt. Nobody waits longer than `PATIENCE` for a
 //! disk that does not answer; what was queued by then is still recorded when it does, an end that
 //! was handed over among it.
 
