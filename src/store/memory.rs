@@ -127,28 +127,18 @@ impl Entry {
     }
 }
 
-struct ByRetention;
-struct ByTransactionRetention;
+/// Keeps an entry for the retention its intent names, from its answer on; without one, for ever.
+struct AnsweredFor(fn(&Intent) -> Duration);
 
-impl Expiry<String, Arc<Entry>> for ByRetention {
-    fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        entry.answer().map(|_| entry.intent.retention)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &String,
-        entry: &Arc<Entry>,
-        _: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        entry.answer().map(|_| entry.intent.retention)
+impl AnsweredFor {
+    fn left(&self, entry: &Entry) -> Option<Duration> {
+        entry.answer().map(|_| (self.0)(&entry.intent))
     }
 }
 
-impl Expiry<String, Arc<Entry>> for ByTransactionRetention {
+impl Expiry<String, Arc<Entry>> for AnsweredFor {
     fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        entry.answer().map(|_| entry.intent.transaction_retention)
+        self.left(entry)
     }
 
     fn expire_after_update(
@@ -158,7 +148,7 @@ impl Expiry<String, Arc<Entry>> for ByTransactionRetention {
         _: std::time::Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        entry.answer().map(|_| entry.intent.transaction_retention)
+        self.left(entry)
     }
 }
 
@@ -182,8 +172,8 @@ impl MemoryStore {
             || Cache::builder().eviction_policy(lru()).max_capacity((answers_bytes - open) / 2).weigher(weigh_entry);
         let index = accounts_bytes / 4;
         Self {
-            by_id: answers().expire_after(ByRetention).build(),
-            by_transaction: answers().expire_after(ByTransactionRetention).build(),
+            by_id: answers().expire_after(AnsweredFor(|intent| intent.retention)).build(),
+            by_transaction: answers().expire_after(AnsweredFor(|intent| intent.transaction_retention)).build(),
             open: Mutex::default(),
             open_max: usize::try_from(open).unwrap_or(usize::MAX),
             accounts: Cache::builder()
