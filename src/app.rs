@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, View};
-use crate::callback::deliver::{self, Bell, Deliverer, HyperPost, Post};
-use crate::callback::receive::{self, Receiver};
+use crate::callback::circle::Circle;
+use crate::callback::deliver::{Bell, HyperPost, Post};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config};
 use crate::entropy::Entropy;
@@ -101,7 +101,7 @@ impl App {
             Some(callbacks) => Some(bind(callbacks.listen).await?),
             None => None,
         };
-        let calling_back = CallingBack::start(config, &surroundings, callbacks)?;
+        let calling_back = CallingBack::start(config, &surroundings, &gateway, callbacks).await?;
         let view = View {
             gateway: gateway.clone(),
             store: surroundings.store,
@@ -176,33 +176,19 @@ struct CallingBack {
 
 impl CallingBack {
     /// Sets receiver and deliverers going.
-    fn start(config: &Config, surroundings: &Surroundings, bound: Option<Bound>) -> io::Result<Self> {
+    async fn start(
+        config: &Config,
+        surroundings: &Surroundings,
+        gateway: &Gateway,
+        bound: Option<Bound>,
+    ) -> io::Result<Self> {
         let (bell, stop, tasks) = (Bell::default(), CancellationToken::new(), TaskTracker::new());
         let address = bound.as_ref().map(|bound| bound.address);
         if let (Some(callbacks), Some(bound)) = (&config.callbacks, bound) {
-            let Surroundings { clock, entropy, store, metrics, .. } = surroundings;
-            let receiver = receive::Means {
-                store: Arc::clone(store),
-                clock: Arc::clone(clock),
-                entropy: entropy.clone(),
-                metrics: Arc::clone(metrics),
-                bell: bell.clone(),
-            };
-            let receiver = Receiver::new(config, callbacks, receiver);
-            tasks.spawn(serve(bound, receiver, config.listen.header_timeout, stop.clone()));
             let post: Arc<dyn Post> = Arc::new(HyperPost::new()?);
-            for merchant in &config.merchants {
-                let Some(app) = callbacks.deliver_to(merchant).cloned() else { continue };
-                let means = deliver::Means {
-                    store: Arc::clone(store),
-                    clock: Arc::clone(clock),
-                    entropy: entropy.clone(),
-                    metrics: Arc::clone(metrics),
-                    post: Arc::clone(&post),
-                    bell: bell.clone(),
-                };
-                tasks.spawn(Deliverer::new(Arc::clone(&merchant.name), app, means).run(stop.clone()));
-            }
+            let circle = Circle { config, callbacks, surroundings, gateway, post: &post, bell: &bell };
+            let receiver = circle.start(&tasks, &stop).await.map_err(io::Error::other)?;
+            tasks.spawn(serve(bound, receiver, config.listen.header_timeout, stop.clone()));
         }
         tasks.close();
         Ok(Self { address, bell, stop, tasks })

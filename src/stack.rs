@@ -78,6 +78,8 @@ struct Parts {
     breakers: Arc<Breakers>,
     tasks: TaskTracker,
     resolver: Arc<Resolver>,
+    inquirer: Arc<Inquirer>,
+    merchants: Vec<Arc<Merchant>>,
     draining: Arc<AtomicBool>,
 }
 
@@ -135,7 +137,7 @@ impl Gateway {
         let attaching = References {
             store: Arc::clone(store),
             settings: config.reference.clone(),
-            inquirer,
+            inquirer: Arc::clone(&inquirer),
             settler: Arc::clone(&settler),
             clock: Arc::clone(clock),
             entropy: entropy.clone(),
@@ -153,7 +155,8 @@ impl Gateway {
             .layer(layer(Arc::new(recognising), idempotency))
             .layer(layer(Arc::new(attaching), reference))
             .service(lower);
-        Ok(Self { top, parts: Arc::new(Parts { routes, limits, tokens, breakers, tasks, resolver, draining }) })
+        let parts = Parts { routes, limits, tokens, breakers, tasks, resolver, inquirer, merchants, draining };
+        Ok(Self { top, parts: Arc::new(parts) })
     }
 
     /// The routes of the enabled generations.
@@ -185,6 +188,18 @@ impl Gateway {
     #[must_use]
     pub fn resolver(&self) -> &Arc<Resolver> {
         &self.parts.resolver
+    }
+
+    /// Asks upstream questions of the gateway's own.
+    #[must_use]
+    pub fn inquirer(&self) -> &Arc<Inquirer> {
+        &self.parts.inquirer
+    }
+
+    /// In whose names it works.
+    #[must_use]
+    pub fn merchants(&self) -> &[Arc<Merchant>] {
+        &self.parts.merchants
     }
 
     /// Set it before the end: what comes from then on is refused as `SHUTTING_DOWN`.

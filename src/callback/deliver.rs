@@ -1,4 +1,4 @@
-//! Tells apps of payments: claim what is due, sign, post, reschedule (contract section 8).
+//! Tells apps of payments: claim what is due, confirm, sign, post, reschedule (contract section 8).
 //!
 //! Promises at least one delivery of every event in the inbox, in the order of an account's payments,
 //! and that one merchant's slow app holds up no other's. Posts to configured addresses only and follows
@@ -20,15 +20,15 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::confirm::{Checked, Confirmer};
+use super::event;
 use super::schedule::{Next, Outcome, Standing, judge, pause, retry_after};
-use super::{event, notice};
 use crate::clock::SharedClock;
 use crate::config::Deliver;
-use crate::document::Document;
 use crate::entropy::Entropy;
 use crate::reference::AccountQuery;
 use crate::store::Store;
-use crate::store::inbox::{Attempt, Event, Fate};
+use crate::store::inbox::{Attempt, Event, EventKind, Fate};
 use crate::telemetry::metrics::{Delivery, Metrics};
 use crate::upstream::{HttpsClient, https_client};
 
@@ -81,6 +81,8 @@ pub struct Means {
     pub entropy: Entropy,
     /// What came of attempts.
     pub metrics: Arc<Metrics>,
+    /// Asks upstream whether a payment is true; absent: nobody does.
+    pub confirm: Option<Arc<Confirmer>>,
     /// The way to apps.
     pub post: Arc<dyn Post>,
     /// Rings when there may be something new.
@@ -141,8 +143,43 @@ impl Deliverer {
     }
 
     /// One attempt and its record; the event's id. Until it is recorded the event is not tried again.
-    async fn deliver(&self, event: Event, stop: &CancellationToken) -> String {
-        let (outcome, said) = self.attempt(&event).await;
+    async fn deliver(&self, mut event: Event, stop: &CancellationToken) -> String {
+        let attempt = match self.check(&mut event).await {
+            None => self.tried(&event).await,
+            Some(unsent) => unsent,
+        };
+        self.tell(&event, attempt.fate, &attempt.said);
+        while let Err(error) = self.means.store.inbox().attempted(attempt.clone()).await {
+            tracing::warn!(merchant = &*self.merchant, %error, "the end of an attempt could not be recorded");
+            if stop.run_until_cancelled(sleep(RECORD_AGAIN)).await.is_none() {
+                break;
+            }
+        }
+        event.id
+    }
+
+    /// Whether it may go out; if not, what follows instead.
+    async fn check(&self, event: &mut Event) -> Option<Attempt> {
+        // What had an end before was found true then.
+        let is_claim = event.kind == EventKind::Paid && !event.confirmed && !event.counted;
+        let confirmer = self.means.confirm.as_ref().filter(|_| is_claim)?;
+        let (fate, said) = match confirmer.check(event).await {
+            Checked::Confirmed => {
+                event.confirmed = true;
+                return None;
+            }
+            Checked::Hidden => return None,
+            Checked::Later(_, why) if self.means.clock.now() >= event.until => (Fate::Dead, why),
+            Checked::Later(then, why) => (Fate::Postponed(then.min(event.until)), why),
+            Checked::Contradicted(why) => (Fate::Quarantined, why),
+        };
+        let (id, said) = (event.id.clone(), said.to_owned());
+        Some(Attempt { id, at: self.means.clock.now(), attempts: event.attempts, fate, said, confirmed: false })
+    }
+
+    /// One attempt.
+    async fn tried(&self, event: &Event) -> Attempt {
+        let (outcome, said) = self.attempt(event).await;
         let now = self.means.clock.now();
         let attempts = event.attempts.saturating_add(1);
         let jitter = self.means.entropy.up_to(pause(attempts) / 5);
@@ -151,15 +188,7 @@ impl Deliverer {
             Next::Again(then) => Fate::Postponed(then),
             Next::Dead => Fate::Dead,
         };
-        self.tell(&event, fate, &said);
-        let attempt = Attempt { id: event.id.clone(), at: now, fate, said, confirmed: event.confirmed };
-        while let Err(error) = self.means.store.inbox().attempted(attempt.clone()).await {
-            tracing::warn!(merchant = &*self.merchant, %error, "the end of an attempt could not be recorded");
-            if stop.run_until_cancelled(sleep(RECORD_AGAIN)).await.is_none() {
-                break;
-            }
-        }
-        event.id
+        Attempt { id: event.id.clone(), at: now, attempts, fate, said, confirmed: event.confirmed }
     }
 
     /// Posts it once.
@@ -180,20 +209,10 @@ impl Deliverer {
 
     /// The event as it is sent: signed anew, under the same id.
     async fn request(&self, kept: &Event) -> Option<Request<Full<Bytes>>> {
-        let document = Document::parse(kept.body.clone()).ok()?;
-        let notice = notice::read(kept.dialect, &document).ok()?;
         let query = AccountQuery { digits: kept.digits.clone(), whole: true, ..AccountQuery::default() };
         // Without the record the event lacks two ids at most; it does not wait for it.
         let account = self.means.store.account(&self.merchant, kept.dialect, &query).await.ok().flatten();
-        let body = event::paid(&event::Payment {
-            merchant: &self.merchant,
-            dialect: kept.dialect,
-            received: kept.received,
-            confirmed: kept.confirmed,
-            notice: &notice,
-            account: account.as_deref(),
-            upstream: &kept.body,
-        });
+        let body = event::body(kept, account.as_deref());
         let timestamp = self.means.clock.now().as_second();
         Request::builder()
             .method(Method::POST)
@@ -211,14 +230,18 @@ impl Deliverer {
         let result = match fate {
             Fate::Delivered => Delivery::Delivered,
             Fate::Postponed(_) => Delivery::Failed,
-            Fate::Dead | Fate::Quarantined => Delivery::Dead,
+            Fate::Dead => Delivery::Dead,
+            Fate::Quarantined => Delivery::Contradicted,
         };
-        self.means.metrics.event_delivered(&self.merchant, result);
+        self.means.metrics.event_delivered(&self.merchant, event.kind, result);
         let merchant = &*self.merchant;
         match result {
             Delivery::Delivered => tracing::debug!(merchant, event = event.id, "an event is delivered"),
             Delivery::Failed => tracing::info!(merchant, event = event.id, said, "an event is not delivered yet"),
             Delivery::Dead => tracing::error!(merchant, event = event.id, said, "an event is dead: replay it"),
+            Delivery::Contradicted => {
+                tracing::error!(merchant, event = event.id, said, "a payment is not told: upstream contradicts it");
+            }
         }
     }
 }

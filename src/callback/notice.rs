@@ -4,6 +4,9 @@
 //! two places) and to refuse what names no account or no money, rather than to guess. Unknown members
 //! are passed over. Whether it is true is not told here.
 
+use jiff::Timestamp;
+
+use crate::clock::JAKARTA;
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
 use crate::dialect::number::without_blanks;
@@ -26,6 +29,10 @@ pub struct Notice {
     pub trx_id: Option<String>,
     /// The create's reference or, in classic, the payment's own.
     pub reference_no: Option<String>,
+    /// Classic: which life of the number was paid.
+    pub account_id: Option<String>,
+    /// Classic: everything paid so far, this payment included (`protocol/README.md` row 17).
+    pub total: Option<Amount>,
     /// What two callbacks of one payment have in common.
     pub key: String,
 }
@@ -36,6 +43,21 @@ impl Notice {
     pub fn digits(&self) -> &str {
         without_blanks(&self.number)
     }
+
+    /// When it was paid, where that can be told.
+    #[must_use]
+    pub fn paid_at(&self) -> Option<Timestamp> {
+        self.paid_at.as_deref().and_then(|time| time.parse().ok())
+    }
+}
+
+/// What all that is said of one SNAP payment has in common (`callbacks.md` section 4). The same moment
+/// may be written in more than one way.
+#[must_use]
+fn payment_key(number: &str, time: &str, amount: Amount) -> String {
+    let moment: Option<Timestamp> = time.parse().ok();
+    let time = moment.map_or_else(|| time.to_owned(), |moment| moment.display_with_offset(JAKARTA).to_string());
+    format!("{}/{time}/{amount}", without_blanks(number))
 }
 
 /// Reads a callback's body.
@@ -56,7 +78,7 @@ fn snap(body: &Document, data: Value<'_>) -> Result<Notice, &'static str> {
     let find = |name: &str| data.member(name).or_else(|| extra?.member(name));
     let (amount, currency) = find("latestPaidAmount").and_then(money).ok_or("it names no amount paid")?;
     let paid_at = find("latestPaidTime").and_then(Value::as_str).filter(|time| !time.is_empty());
-    let key = paid_at.map(|time| format!("{}/{time}/{amount}", without_blanks(&number)));
+    let key = paid_at.map(|time| payment_key(&number, time, amount));
     Ok(Notice {
         amount,
         currency,
@@ -64,6 +86,8 @@ fn snap(body: &Document, data: Value<'_>) -> Result<Notice, &'static str> {
         status: text(data, "virtualAccountStatus"),
         trx_id: text(data, "trxId"),
         reference_no: text(data, "referenceNo"),
+        account_id: None,
+        total: None,
         key: key.unwrap_or_else(|| whole(body)),
         number,
     })
@@ -74,7 +98,8 @@ fn classic(body: &Document, data: Value<'_>) -> Result<Notice, &'static str> {
     let payment = data.member("paymentDetails").ok_or("it has no paymentDetails")?;
     let (amount, currency) = payment.member("amount").and_then(money).ok_or("it names no amount paid")?;
     let reference_no = text(payment, "trxRefID");
-    let key = text(data, "virtualAccountId").zip(reference_no.as_ref());
+    let account_id = text(data, "virtualAccountId");
+    let key = account_id.as_ref().zip(reference_no.as_ref());
     Ok(Notice {
         number,
         amount,
@@ -83,6 +108,8 @@ fn classic(body: &Document, data: Value<'_>) -> Result<Notice, &'static str> {
         status: text(data, "virtualAccountStatus"),
         trx_id: None,
         key: key.map_or_else(|| whole(body), |(account, reference)| format!("{account}/{reference}")),
+        total: data.member("totalAmount").and_then(money).map(|(total, _)| total),
+        account_id,
         reference_no,
     })
 }
@@ -92,12 +119,13 @@ fn whole(body: &Document) -> String {
     format!("meaning/{}", hex::encode(body.meaning().0))
 }
 
-fn text(data: Value<'_>, name: &str) -> Option<String> {
+/// A text that says something.
+pub(super) fn text(data: Value<'_>, name: &str) -> Option<String> {
     data.member(name)?.as_str().filter(|text| !without_blanks(text).is_empty()).map(str::to_owned)
 }
 
 /// An amount with its currency: `{"value": …, "currency": …}`, a text, or a number.
-fn money(value: Value<'_>) -> Option<(Amount, String)> {
+pub(super) fn money(value: Value<'_>) -> Option<(Amount, String)> {
     let (amount, currency) = match value.kind() {
         Kind::Object => (value.member("value")?, value.member("currency").and_then(Value::as_str)),
         Kind::Null | Kind::True | Kind::False | Kind::Number | Kind::String | Kind::Array => (value, None),

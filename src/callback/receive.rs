@@ -34,7 +34,7 @@ use crate::document::Document;
 use crate::entropy::Entropy;
 use crate::server::Peer;
 use crate::store::Store;
-use crate::store::inbox::{Arrival, Received};
+use crate::store::inbox::{Arrival, EventKind, Origin, Received};
 use crate::telemetry::metrics::{Intake, Metrics};
 
 /// The service Ayoconnect calls.
@@ -168,6 +168,9 @@ impl Receiving {
             id: format!("evt_{}", self.means.entropy.id()),
             merchant: Arc::clone(&merchant.name),
             dialect,
+            kind: EventKind::Paid,
+            origin: Origin::Callback,
+            confirmed: false,
             received,
             until: after(received, merchant.retry_for),
             body,

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use super::check::{KEEPING, PAUSE, collide, socket_address, within};
 use super::findings::Findings;
-use super::raw::{RawCallbacks, RawConfig, RawConfirm, RawDeliver, RawVerify};
-use super::{Callbacks, Deliver};
+use super::raw::{RawCallbacks, RawConfig, RawConfirm, RawDeliver, RawSweep, RawVerify};
+use super::{Callbacks, Confirm, Deliver, Sweep};
 use crate::callback::source::{Cidr, Sources};
 use crate::callback::webhook::WebhookKey;
 
@@ -27,15 +27,29 @@ pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut 
         found.report("callbacks.deliver", "missing", "where events go; or give every merchant its own");
     }
     check_secret(callbacks.secret.expose(), found);
-    match (callbacks.verify, callbacks.confirm) {
-        (RawVerify::None, RawConfirm::Never) => {}
+    match callbacks.verify {
+        RawVerify::None => {}
     }
+    let confirm = match callbacks.confirm {
+        RawConfirm::Always => Confirm::Always,
+        RawConfirm::Unsigned => Confirm::Unsigned,
+        RawConfirm::Never => Confirm::Never,
+    };
+    let sweep = callbacks.sweep.as_ref().map(|sweep| check_sweep(sweep, found));
     let sources = Sources {
         allow: networks("callbacks.allow", &callbacks.allow, found),
         trusted: networks("callbacks.trusted_proxies", &callbacks.trusted_proxies, found),
     };
     let listen = check_listen(callbacks, others, found)?;
-    Some(Callbacks { listen, secret: callbacks.secret.clone(), sources, deliver: deliver.flatten() })
+    Some(Callbacks { listen, secret: callbacks.secret.clone(), sources, deliver: deliver.flatten(), confirm, sweep })
+}
+
+fn check_sweep(raw: &RawSweep, found: &mut Findings) -> Sweep {
+    Sweep {
+        every: within("callbacks.sweep.every", raw.every, KEEPING, found),
+        before_expiry: within("callbacks.sweep.before_expiry", raw.before_expiry, PAUSE, found),
+        after_expiry: within("callbacks.sweep.after_expiry", raw.after_expiry, PAUSE, found),
+    }
 }
 
 fn check_listen(raw: &RawCallbacks, others: &[(&str, SocketAddr)], found: &mut Findings) -> Option<SocketAddr> {

@@ -10,14 +10,14 @@ use super::raw::{
     Auth, RawAdmin, RawBreaker, RawCallbackListen, RawCallbacks, RawClassic, RawConfig, RawConfirm, RawDeliver,
     RawEncoding, RawErrors, RawIdempotency, RawLevel, RawListen, RawLog, RawLogFormat, RawMerchant,
     RawMerchantCallbacks, RawMissingKey, RawOnMismatch, RawOnMiss, RawOperations, RawRate, RawRateLimit, RawReference,
-    RawRetry, RawSameTrxId, RawScheme, RawShutdown, RawSignature, RawSnap, RawStore, RawStoreKind, RawUpstream,
-    RawVerify,
+    RawRetry, RawSameTrxId, RawScheme, RawShutdown, RawSignature, RawSnap, RawStore, RawStoreKind, RawSweep,
+    RawUpstream, RawVerify,
 };
 use super::sandbox::UpdateMethod;
 use super::tree::{self, Key, Node};
 use super::{
-    Callbacks, Config, Deliver, Errors, Idempotency, Log, LogFormat, MerchantConfig, MissingKey, OnMismatch, OnMiss,
-    Rate, RateLimit, Reference, SameTrxId, Secret, SignatureConfig, Store, Upstream,
+    Callbacks, Config, Confirm, Deliver, Errors, Idempotency, Log, LogFormat, MerchantConfig, MissingKey, OnMismatch,
+    OnMiss, Rate, RateLimit, Reference, SameTrxId, Secret, SignatureConfig, Store, Upstream,
 };
 use crate::callback::source::Cidr;
 use crate::dialect::OperationId;
@@ -87,8 +87,17 @@ fn callbacks(callbacks: &Callbacks) -> RawCallbacks {
         allow: networks(&callbacks.sources.allow),
         trusted_proxies: networks(&callbacks.sources.trusted),
         verify: RawVerify::None,
-        confirm: RawConfirm::Never,
+        confirm: match callbacks.confirm {
+            Confirm::Always => RawConfirm::Always,
+            Confirm::Unsigned => RawConfirm::Unsigned,
+            Confirm::Never => RawConfirm::Never,
+        },
         deliver: callbacks.deliver.as_ref().map(deliver),
+        sweep: callbacks.sweep.map(|sweep| RawSweep {
+            every: Span(sweep.every),
+            before_expiry: Span(sweep.before_expiry),
+            after_expiry: Span(sweep.after_expiry),
+        }),
     }
 }
 

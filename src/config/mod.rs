@@ -233,6 +233,32 @@ pub struct Callbacks {
     pub sources: crate::callback::source::Sources,
     /// Where events go unless the merchant has an address of its own; present unless all have.
     pub deliver: Option<Deliver>,
+    /// Which callbacks are confirmed by asking.
+    pub confirm: Confirm,
+    /// Looking for what is not announced; absent: off.
+    pub sweep: Option<Sweep>,
+}
+
+/// Which callbacks upstream is asked about before their events go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// All.
+    Always,
+    /// Those without a signature that was checked.
+    Unsigned,
+    /// None.
+    Never,
+}
+
+/// When accounts are looked at for payments that were not announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    /// Between looks at an account that may be paid.
+    pub every: Duration,
+    /// Before its end.
+    pub before_expiry: Duration,
+    /// After its end.
+    pub after_expiry: Duration,
 }
 
 impl Callbacks {

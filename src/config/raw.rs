@@ -209,7 +209,7 @@ pub(super) struct RawMerchantCallbacks {
 /// Payment callbacks: taken in, kept, and passed on to the app.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["secret", "confirm"]))]
+#[schemars(extend("required" = ["secret"]))]
 pub(super) struct RawCallbacks {
     /// The listener Ayoconnect connects to.
     pub(super) listen: RawCallbackListen,
@@ -223,11 +223,26 @@ pub(super) struct RawCallbacks {
     pub(super) trusted_proxies: Vec<String>,
     /// How a callback's own signature is checked. Default none.
     pub(super) verify: RawVerify,
-    /// Whether Ayoconnect is asked before an event goes out; never: events say "confirmed": false.
+    /// Which callbacks Ayoconnect is asked about before their events go out. Default unsigned.
     pub(super) confirm: RawConfirm,
     /// Where events go; needed unless every merchant has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) deliver: Option<RawDeliver>,
+    /// Looks for payments that were not announced, and tells of accounts that ended. Default: off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sweep: Option<RawSweep>,
+}
+
+/// When accounts are looked at.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSweep {
+    /// Between looks at an account that may be paid; 1s to 366d. Default 10m.
+    pub(super) every: Span,
+    /// Before its end; up to 1h. Default 2m.
+    pub(super) before_expiry: Span,
+    /// After its end; up to 1h. Default 5m.
+    pub(super) after_expiry: Span,
 }
 
 /// The listener Ayoconnect connects to.
@@ -247,11 +262,15 @@ pub(super) enum RawVerify {
     None,
 }
 
-/// Whether Ayoconnect is asked before an event goes out.
+/// Which callbacks Ayoconnect is asked about before their events go out.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawConfirm {
-    /// It is not; events say "confirmed": false.
+    /// All.
+    Always,
+    /// Those without a signature that was checked.
+    Unsigned,
+    /// None; events say "confirmed": false, and whoever knows the address can make one up.
     Never,
 }
 
@@ -576,9 +595,16 @@ impl Default for RawCallbacks {
             allow: Vec::new(),
             trusted_proxies: Vec::new(),
             verify: RawVerify::None,
-            confirm: RawConfirm::Never,
+            confirm: RawConfirm::Unsigned,
             deliver: None,
+            sweep: None,
         }
+    }
+}
+
+impl Default for RawSweep {
+    fn default() -> Self {
+        Self { every: seconds(600), before_expiry: seconds(120), after_expiry: seconds(300) }
     }
 }
 

@@ -124,9 +124,7 @@ callbacks:
   secret: 0123456789abcdef0123456789abcdef
   verify: hmac_sha512
   public_key: x
-  confirm: unsigned
   deliver: { url: http://127.0.0.1:3000, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw }
-  sweep: {}
 ";
     refused(
         text,
@@ -142,9 +140,7 @@ callbacks:
             c.yaml:14:13: callbacks.listen.tls: not available in this version (remove it; let a proxy that ends TLS stand before this listener)
             c.yaml:16:11: callbacks.verify: `hmac_sha512` is not available in this version (verify: none; Ayoconnect documents no signature on these callbacks)
             c.yaml:17:3: callbacks.public_key: not available in this version (remove it; signatures are not checked)
-            c.yaml:18:12: callbacks.confirm: `unsigned` is not available in this version (confirm: never; the app asks for the account before it counts a payment)
-            c.yaml:20:3: callbacks.sweep: not available in this version (remove it; only payments that are announced are told)
-            13 problems; see config/example.yaml"#]],
+            11 problems; see config/example.yaml"#]],
     );
     refused(
         &valid_and("listen: { auth: mtls }\nstore: { kind: memory, path: x.db }\n"),
@@ -158,17 +154,17 @@ callbacks:
 /// With a secret, an app and nothing else that has a default.
 const CALLBACKS: &str = "callbacks:
   secret: 0123456789abcdef0123456789abcdef
-  confirm: never
   deliver: { url: http://127.0.0.1:3000/payments?a=b, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw }
 ";
 
 #[test]
 fn callbacks_are_read_and_shown_without_their_secrets() {
     let sources = Sources { env: &|_| None, folder: Path::new("config") };
-    let text = format!("{CALLBACKS}  allow: [203.0.113.0/24, 10.1.2.3]\n");
+    let text = format!("{CALLBACKS}  allow: [203.0.113.0/24, 10.1.2.3]\n  sweep: {{ every: 1h }}\n");
     let config = from_yaml(&valid_and(&text), &sources).unwrap();
     let callbacks = config.callbacks.as_ref().unwrap();
     assert_eq!(callbacks.listen.to_string(), "0.0.0.0:8443");
+    assert_eq!(callbacks.confirm, Confirm::Unsigned);
     let deliver = callbacks.deliver_to(&config.merchants[0]).unwrap();
     assert_eq!((deliver.timeout.as_secs(), deliver.retry_for.as_secs(), deliver.in_flight), (10, 72 * 3_600, 16));
     let shown = effective_yaml(&config);
@@ -186,13 +182,17 @@ fn callbacks_are_read_and_shown_without_their_secrets() {
             - "10.1.2.3/32"
           trusted_proxies: []
           verify: none
-          confirm: never
+          confirm: unsigned
           deliver:
             url: "http://127.0.0.1:3000/payments?a=b"
             secret: "***"
             timeout: 10s
             retry_for: 3d
             in_flight: 16
+          sweep:
+            every: 1h
+            before_expiry: 2m
+            after_expiry: 5m
     "#]]
     .assert_eq(section);
 }
@@ -201,25 +201,26 @@ fn callbacks_are_read_and_shown_without_their_secrets() {
 fn callbacks_that_make_no_sense_are_refused() {
     refused(
         &valid_and(
-            "callbacks:\n  secret: short\n  allow: [10.0.0.1/8, x]\n  listen: { address: 127.0.0.1:8080 }\n  confirm: never\n  deliver: { url: ftp://x, secret: whsec_x, timeout: 0s, in_flight: 0 }\n",
+            "callbacks:\n  secret: short\n  allow: [10.0.0.1/8, x]\n  listen: { address: 127.0.0.1:8080 }\n  sweep: { every: 0s, after_expiry: 2h }\n  deliver: { url: ftp://x, secret: whsec_x, timeout: 0s, in_flight: 0 }\n",
         ),
         &expect![[r#"
             c.yaml:14:11: callbacks.secret: too short, too long, or no part of an address (32 to 256 letters, digits, `-` or `_`, such as from `openssl rand -hex 32`)
             c.yaml:15:11: callbacks.allow[0]: `10.0.0.1/8` is not a network (such as 203.0.113.0/24 or 2001:db8::/32, with zeros behind the prefix)
             c.yaml:15:23: callbacks.allow[1]: `x` is not a network (such as 203.0.113.0/24 or 2001:db8::/32, with zeros behind the prefix)
             c.yaml:16:22: callbacks.listen.address: the same address as listen.address (take another port, such as 8443; Ayoconnect must reach neither the app's listener nor the admin's)
+            c.yaml:17:19: callbacks.sweep.every: zero (1s to 366d)
+            c.yaml:17:37: callbacks.sweep.after_expiry: 2h is out of bounds (1ms to 1h)
             c.yaml:18:19: callbacks.deliver.url: expected http:// or https:// with a host (such as http://127.0.0.1:3000/payments; no user, no fragment)
             c.yaml:18:36: callbacks.deliver.secret: what follows whsec_ is not base64 (such as from `echo whsec_$(openssl rand -base64 32)`)
             c.yaml:18:54: callbacks.deliver.timeout: zero (1ms to 1h)
             c.yaml:18:69: callbacks.deliver.in_flight: must be 1 to 1000
-            8 problems; see config/example.yaml"#]],
+            10 problems; see config/example.yaml"#]],
     );
     refused(
         &valid_and("callbacks: { secret: 0123456789abcdef0123456789abcdef }\n"),
         &expect![[r#"
-        c.yaml:13:1: callbacks.confirm: missing (Whether Ayoconnect is asked before an event goes out)
         c.yaml:13:1: callbacks.deliver: missing (where events go; or give every merchant its own)
-        2 problems; see config/example.yaml"#]],
+        1 problem; see config/example.yaml"#]],
     );
 }
 

@@ -52,6 +52,15 @@ impl Amount {
     pub const fn saturating_add(self, other: Self) -> Self {
         Self { hundredths: self.hundredths.saturating_add(other.hundredths) }
     }
+
+    /// What is left; nothing where the other is more.
+    #[must_use]
+    pub const fn checked_sub(self, other: Self) -> Option<Self> {
+        match self.hundredths.checked_sub(other.hundredths) {
+            Some(hundredths) => Some(Self { hundredths }),
+            None => None,
+        }
+    }
 }
 
 impl fmt::Display for Amount {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub mod plan;
 pub mod settle;
@@ -35,6 +35,8 @@ pub struct Account {
     /// When the create was sent, by the clock but after what was known of the number when it began: the
     /// newest wins. [`Account::READ`] where no create taught it.
     pub created: Timestamp,
+    /// When it can no longer be paid, as far as its create said.
+    pub expires: Option<Timestamp>,
     /// How upstream wants it named.
     pub handle: Handle,
 }
@@ -215,6 +217,7 @@ fn snap_account(lesson: &Lesson<'_>, reference: &str, amount: Option<Amount>) ->
         bank_code: bank_code.map(ToOwned::to_owned),
         amount,
         created: lesson.sent_at,
+        expires: expiry_in(lesson.answer).or_else(|| sent(&["expiredDate"]).and_then(|text| text.parse().ok())),
         handle: Handle::Snap {
             partner_service_id: text("partnerServiceId")
                 .map(ToOwned::to_owned)
@@ -236,6 +239,21 @@ fn reference_in<'a>(answer: &'a Document, no_reference: Option<&str>) -> Option<
     let find =
         |name: &'static str| places.iter().flatten().find_map(|place| usable(name, place.member(name)?.as_str()?));
     find("originalReferenceNo").or_else(|| find("referenceNo").filter(|found| Some(*found) != no_reference))
+}
+
+/// When an account ends, as an answer of either generation shows it.
+#[must_use]
+pub fn expiry_in(answer: &Document) -> Option<Timestamp> {
+    let data = answer.root().member("virtualAccountData")?;
+    let text = data.member("expiredDate").or_else(|| data.member("expiredAt"))?.as_str()?;
+    text.parse().ok()
+}
+
+/// `expiresIn` from the time the create was sent (`classic.md` section 3).
+fn asked_minutes(lesson: &Lesson<'_>) -> Option<Timestamp> {
+    let written = lesson.request?.root().member("expiresIn")?.raw();
+    let minutes = std::str::from_utf8(written).ok()?.parse().ok()?;
+    lesson.sent_at.checked_add(SignedDuration::try_from_mins(minutes)?).ok()
 }
 
 /// A text of an answer that may be put into a later request; unknown where that could do harm there.
@@ -286,6 +304,8 @@ fn classic_account(lesson: &Lesson<'_>, flow: &str) -> Option<Account> {
         bank_code: bank_code.map(ToOwned::to_owned),
         amount: lesson.asked_amount(),
         created: lesson.sent_at,
+        // What was asked for counts from the create; the answer's own time need not (README row 24).
+        expires: asked_minutes(lesson).or_else(|| expiry_in(lesson.answer)),
         handle: Handle::Classic { account_id, customer_id: text("customerId"), correlation_id: flow.to_owned() },
     })
 }

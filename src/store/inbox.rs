@@ -21,7 +21,59 @@ use crate::dialect::amount::Amount;
 /// long as an operator may want to send it again.
 pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// A callback that came in.
+/// What an event tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// An account was paid.
+    Paid,
+    /// An account's time is over.
+    Expired,
+}
+
+impl EventKind {
+    /// Its name, outside as well as in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Paid => "va.paid",
+            Self::Expired => "va.expired",
+        }
+    }
+
+    /// The kind with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Paid, Self::Expired].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// How the gateway came to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Upstream announced it.
+    Callback,
+    /// The gateway asked.
+    Sweep,
+}
+
+impl Origin {
+    /// Its name, outside as well as in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Callback => "callback",
+            Self::Sweep => "sweep",
+        }
+    }
+
+    /// The origin with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Callback, Self::Sweep].into_iter().find(|origin| origin.name() == name)
+    }
+}
+
+/// A callback that came in, or what a question to upstream brought to light.
 #[derive(Clone, Debug)]
 pub struct Arrival {
     /// The id its event will go by.
@@ -30,6 +82,12 @@ pub struct Arrival {
     pub merchant: Arc<str>,
     /// Which generation.
     pub dialect: Dialect,
+    /// What its event tells.
+    pub kind: EventKind,
+    /// How it came to be known.
+    pub origin: Origin,
+    /// Whether it need not be asked about any more.
+    pub confirmed: bool,
     /// When it came in.
     pub received: Timestamp,
     /// When the last attempt to deliver it may begin.
@@ -95,6 +153,10 @@ pub struct Event {
     pub merchant: Arc<str>,
     /// Which generation.
     pub dialect: Dialect,
+    /// What it tells.
+    pub kind: EventKind,
+    /// How it came to be known.
+    pub origin: Origin,
     /// The account's number without blanks; empty where the callback could not be understood.
     pub digits: String,
     /// Where it stands.
@@ -111,6 +173,9 @@ pub struct Event {
     pub attempts: u32,
     /// Whether upstream said so too.
     pub confirmed: bool,
+    /// Whether its money is among what is [counted](super::watch::Counted) of the account: it has had an
+    /// end before, and was found true then.
+    pub counted: bool,
     /// The money of this payment.
     pub amount: Option<Amount>,
     /// When it was paid, as written.
@@ -143,6 +208,8 @@ pub struct Attempt {
     pub id: String,
     /// When it ended.
     pub at: Timestamp,
+    /// Attempts so far, this one included where the app was called.
+    pub attempts: u32,
     /// What follows.
     pub fate: Fate,
     /// How it ended, in a few words.
@@ -207,7 +274,8 @@ pub trait Inbox: Send + Sync {
     /// Events in a state, the newest first, at most `limit`.
     fn events(&self, state: State, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, StoreError>>;
 
-    /// The newest payment of an account that is not in quarantine.
+    /// The newest payment of an account that is not in quarantine; what else there is to tell of it is
+    /// passed over.
     fn latest<'a>(
         &'a self,
         merchant: &'a str,

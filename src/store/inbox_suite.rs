@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::inbox::{Again, Arrival, Attempt, Event, Fate, Received, Replayed, State};
+use super::inbox::{Again, Arrival, Attempt, Event, EventKind, Fate, Origin, Received, Replayed, State};
 use super::suite::{Subject, at};
 use crate::callback::notice;
 use crate::dialect::Dialect;
@@ -27,6 +27,9 @@ fn arrived(id: &str, body: &str, time: i64) -> Arc<Arrival> {
         id: id.to_owned(),
         merchant: "sample".into(),
         dialect: Dialect::Snap,
+        kind: EventKind::Paid,
+        origin: Origin::Callback,
+        confirmed: false,
         received: at(time),
         until: at(time + 1_000),
         body,
@@ -35,7 +38,7 @@ fn arrived(id: &str, body: &str, time: i64) -> Arc<Arrival> {
 }
 
 fn ended(id: &str, time: i64, fate: Fate) -> Attempt {
-    Attempt { id: id.to_owned(), at: at(time), fate, said: "so".to_owned(), confirmed: true }
+    Attempt { id: id.to_owned(), at: at(time), attempts: 2, fate, said: "so".to_owned(), confirmed: true }
 }
 
 async fn due(subject: &mut dyn Subject, time: i64) -> Vec<String> {
@@ -61,6 +64,8 @@ pub(super) async fn a_callback_is_kept_once_and_comes_back_whole(subject: &mut i
         id: "e1".to_owned(),
         merchant: "sample".into(),
         dialect: Dialect::Snap,
+        kind: EventKind::Paid,
+        origin: Origin::Callback,
         digits: "1462912345678901".to_owned(),
         state: State::Pending,
         received: at(0),
@@ -69,6 +74,7 @@ pub(super) async fn a_callback_is_kept_once_and_comes_back_whole(subject: &mut i
         ended: None,
         attempts: 0,
         confirmed: false,
+        counted: false,
         amount: Some(notice.amount),
         paid_at: notice.paid_at.clone(),
         status: Some("Active".to_owned()),

@@ -22,6 +22,7 @@ use moka::sync::Cache;
 
 use super::inbox::Inbox;
 use super::memory_inbox::MemoryInbox;
+use super::watch::Watches;
 use super::{Begun, Doubt, End, Intent, Known, Store, StoreError, StoredAnswer};
 use crate::dialect::{Dialect, OperationId};
 use crate::reference::{Account, AccountQuery, Handle};
@@ -291,14 +292,32 @@ impl MemoryStore {
         self.lock_open().by_id.values().cloned().collect()
     }
 
+    /// Where callbacks are.
+    pub(super) const fn memory_inbox(&self) -> &MemoryInbox {
+        &self.inbox
+    }
+
+    /// Every account it has.
+    pub(super) fn every_account(&self) -> impl Iterator<Item = Arc<Account>> {
+        self.accounts.iter().map(|(_, account)| account)
+    }
+
     fn keep(&self, account: Arc<Account>) {
         let dialect = account.dialect();
         let key = account_key(&account.merchant, dialect, account.digits());
         let newer = Arc::clone(&account);
+        let mut is_current = true;
         self.accounts.entry(key).and_compute_with(|known| match known {
-            Some(known) if known.value().created > newer.created => Op::Nop,
+            Some(known) if known.value().created > newer.created => {
+                is_current = false;
+                Op::Nop
+            }
             _ => Op::Put(newer),
         });
+        if is_current {
+            // Due at once: whoever looks decides when it is time.
+            self.inbox.watch_from(&account, account.created);
+        }
         if !account.own_digits.is_empty() {
             self.index_own_digits(&account, dialect);
         }
@@ -459,6 +478,10 @@ impl Store for MemoryStore {
 
     fn inbox(&self) -> &dyn Inbox {
         &self.inbox
+    }
+
+    fn watches(&self) -> &dyn Watches {
+        self
     }
 
     fn problem(&self) -> Option<String> {

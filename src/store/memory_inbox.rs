@@ -11,7 +11,10 @@ use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 
 use super::StoreError;
-use super::inbox::{Again, Arrival, Attempt, Backlog, Event, Fate, Inbox, Received, Replayed, State};
+use super::inbox::{
+    Again, Arrival, Attempt, Backlog, Event, EventKind, Fate, Inbox, Origin, Received, Replayed, State,
+};
+use super::memory_watch::Watched;
 use crate::dialect::Dialect;
 
 /// Events in memory.
@@ -19,34 +22,36 @@ use crate::dialect::Dialect;
 pub(super) struct MemoryInbox(Mutex<Events>);
 
 #[derive(Debug, Default)]
-struct Events {
+pub(super) struct Events {
     next: u64,
     /// In the order they came in.
-    all: BTreeMap<u64, Row>,
+    pub(super) all: BTreeMap<u64, Row>,
     by_id: HashMap<String, u64>,
     by_key: HashMap<Key, u64>,
     /// Pending ones of each account, in order.
-    lines: HashMap<Line, BTreeSet<u64>>,
+    pub(super) lines: HashMap<Line, BTreeSet<u64>>,
+    /// Accounts that are looked at; none where nobody asked for it.
+    pub(super) watches: Option<HashMap<Line, Watched>>,
 }
 
 type Key = (Arc<str>, Dialect, String);
-type Line = (Arc<str>, Dialect, String);
+pub(super) type Line = (Arc<str>, Dialect, String);
 
 #[derive(Debug)]
-struct Row {
+pub(super) struct Row {
     /// `due` is when it would be, were it the first in line.
-    event: Event,
-    key: Option<Key>,
+    pub(super) event: Event,
+    pub(super) key: Option<Key>,
 }
 
 impl MemoryInbox {
-    fn lock(&self) -> MutexGuard<'_, Events> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Events> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Events {
-    fn receive(&mut self, arrival: &Arrival) -> Result<Received, StoreError> {
+    pub(super) fn receive(&mut self, arrival: &Arrival) -> Result<Received, StoreError> {
         let notice = match &arrival.notice {
             Ok(notice) => notice,
             Err(why) => {
@@ -57,13 +62,21 @@ impl Events {
         let key = (Arc::clone(&arrival.merchant), arrival.dialect, notice.key.clone());
         let known = self.by_key.get(&key).copied();
         let Some((n, row)) = known.and_then(|n| Some((n, self.all.get_mut(&n)?))) else {
+            match (arrival.origin, self.found_already(arrival, notice)) {
+                (Origin::Sweep, _) | (Origin::Callback, Some(false)) => {}
+                (Origin::Callback, Some(true)) => return Ok(Received::Duplicate),
+                (Origin::Callback, None) => {
+                    self.insert(quarantined(arrival, PERHAPS_FOUND), None)?;
+                    return Ok(Received::Quarantined);
+                }
+            }
             self.insert(pending(arrival), Some(key))?;
             return Ok(Received::Queued);
         };
         if row.event.state == State::Quarantined {
             // What was not true then may be now.
-            let id = std::mem::take(&mut row.event.id);
-            row.event = Event { id, ..pending(arrival) };
+            let (id, counted) = (std::mem::take(&mut row.event.id), row.event.counted);
+            row.event = Event { id, counted, ..pending(arrival) };
             let line = line(&row.event);
             self.lines.entry(line).or_default().insert(n);
             return Ok(Received::Queued);
@@ -116,7 +129,7 @@ impl Events {
         let Some(n) = self.by_id.get(&attempt.id).copied() else { return };
         let Some(row) = self.all.get_mut(&n).filter(|row| row.event.state == State::Pending) else { return };
         let event = &mut row.event;
-        event.attempts = event.attempts.saturating_add(1);
+        event.attempts = attempt.attempts;
         event.confirmed = attempt.confirmed;
         event.said = Some(attempt.said);
         let end = match attempt.fate {
@@ -130,6 +143,12 @@ impl Events {
         };
         (event.state, event.due, event.ended) = (end, None, Some(attempt.at));
         let line = line(event);
+        if end != State::Quarantined && event.kind == EventKind::Paid && !event.counted {
+            event.counted = true;
+            let payment = row.key.as_ref().map(|(_, _, payment)| payment.clone());
+            let (amount, paid_at) = (event.amount, event.paid_at.clone());
+            self.count(&line, payment.as_deref(), (amount, paid_at));
+        }
         if let Some(waiting) = self.lines.get_mut(&line) {
             waiting.remove(&n);
             if waiting.is_empty() {
@@ -191,6 +210,8 @@ fn pending(arrival: &Arrival) -> Event {
         id: arrival.id.clone(),
         merchant: Arc::clone(&arrival.merchant),
         dialect: arrival.dialect,
+        kind: arrival.kind,
+        origin: arrival.origin,
         digits: notice.map(|notice| notice.digits().to_owned()).unwrap_or_default(),
         state: State::Pending,
         received: arrival.received,
@@ -198,8 +219,9 @@ fn pending(arrival: &Arrival) -> Event {
         until: arrival.until,
         ended: None,
         attempts: 0,
-        confirmed: false,
-        amount: notice.map(|notice| notice.amount),
+        confirmed: arrival.confirmed,
+        counted: false,
+        amount: notice.filter(|_| arrival.kind == EventKind::Paid).map(|notice| notice.amount),
         paid_at: notice.and_then(|notice| notice.paid_at.clone()),
         status: notice.and_then(|notice| notice.status.clone()),
         said: None,
@@ -214,6 +236,9 @@ fn quarantined(arrival: &Arrival, why: &str) -> Event {
 
 /// Why a second callback of a payment is not simply a repetition.
 pub(super) const DIFFERS: &str = "it announces a payment that was announced before with another amount";
+
+/// Why a callback is kept aside although nothing like it has come before.
+pub(super) const PERHAPS_FOUND: &str = "it may be among the payments that were found by asking; it does not say";
 
 /// Events in all.
 const EVENTS_MAX: usize = 100_000;
@@ -261,6 +286,7 @@ impl Inbox for MemoryInbox {
                 && event.dialect == dialect
                 && *event.merchant == *merchant
                 && event.state != State::Quarantined
+                && event.kind == EventKind::Paid
         };
         let found = events.all.iter().rev().find(|(_, row)| wanted(&row.event));
         ready(Ok(found.map(|(n, row)| events.shown(*n, &row.event)))).boxed()

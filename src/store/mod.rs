@@ -22,15 +22,20 @@ use crate::document::Meaning;
 use crate::error::Reason;
 use crate::reference::{Account, AccountQuery};
 use inbox::Inbox;
+use watch::Watches;
 
 pub mod inbox;
 #[cfg(test)]
 mod inbox_suite;
 pub mod memory;
 mod memory_inbox;
+mod memory_watch;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
+pub mod watch;
+#[cfg(test)]
+mod watch_suite;
 
 /// A create or update about to be sent.
 #[derive(Clone, Debug)]
@@ -228,6 +233,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Where payment callbacks are kept.
     fn inbox(&self) -> &dyn Inbox;
+
+    /// Where it is kept which accounts are to be looked at.
+    fn watches(&self) -> &dyn Watches;
 
     /// Why it cannot work, if it cannot.
     fn problem(&self) -> Option<String>;

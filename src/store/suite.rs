@@ -18,6 +18,10 @@ use super::inbox_suite::{
 };
 use super::memory::MemoryStore;
 use super::sqlite::{Options, SqliteStore};
+use super::watch_suite::{
+    a_payment_found_by_its_sum_is_not_told_again, accounts_are_due_when_they_were_said_to_be,
+    payments_are_counted_once_when_they_end, what_was_there_before_is_watched_and_what_it_was_paid_is_unknown,
+};
 use super::{Begun, End, Intent, SentIds, Store, StoredAnswer};
 use crate::clock::Clock;
 use crate::dialect::amount::Amount;
@@ -153,6 +157,10 @@ every_backend! {
     a_payment_that_was_not_true_may_come_true,
     what_has_ended_can_be_sent_again_in_its_place,
     the_backlog_is_counted_by_merchant,
+    accounts_are_due_when_they_were_said_to_be,
+    what_was_there_before_is_watched_and_what_it_was_paid_is_unknown,
+    payments_are_counted_once_when_they_end,
+    a_payment_found_by_its_sum_is_not_told_again,
 }
 
 pub(super) fn at(seconds: i64) -> Timestamp {
@@ -190,6 +198,7 @@ pub(super) fn account(number: &str, reference: &str, created: Timestamp) -> Arc<
         bank_code: Some("014".to_owned()),
         amount: None,
         created,
+        expires: None,
         handle: Handle::Snap {
             partner_service_id: number[..8].to_owned(),
             customer_no: "CUST01".to_owned(),
@@ -328,24 +337,27 @@ async fn prefixes_are_learnt_by_merchant_and_bank(subject: &mut impl Subject) {
     assert_eq!(subject.next().prefix("other", "014").await.unwrap(), None);
 }
 
+/// A classic account under that id.
+pub(super) fn classic_life(id: &str, seconds: i64) -> Arc<Account> {
+    Arc::new(Account {
+        merchant: "sample".into(),
+        number: "1392500012345678".to_owned(),
+        own_digits: "12345678".to_owned(),
+        bank_code: Some("002".to_owned()),
+        amount: None,
+        created: at(seconds),
+        expires: None,
+        handle: Handle::Classic {
+            account_id: id.to_owned(),
+            customer_id: "AYOTST-1".to_owned(),
+            correlation_id: "C".to_owned(),
+        },
+    })
+}
+
 async fn classic_ids_find_the_current_life_only(subject: &mut impl Subject) {
-    let life = |id: &str, seconds| {
-        Arc::new(Account {
-            merchant: "sample".into(),
-            number: "1392500012345678".to_owned(),
-            own_digits: "12345678".to_owned(),
-            bank_code: Some("002".to_owned()),
-            amount: None,
-            created: at(seconds),
-            handle: Handle::Classic {
-                account_id: id.to_owned(),
-                customer_id: "AYOTST-1".to_owned(),
-                correlation_id: "C".to_owned(),
-            },
-        })
-    };
-    subject.next().remember(life("A1", 1)).await.unwrap();
-    subject.next().remember(life("A2", 2)).await.unwrap();
+    subject.next().remember(classic_life("A1", 1)).await.unwrap();
+    subject.next().remember(classic_life("A2", 2)).await.unwrap();
     let by_id = |id: &str| AccountQuery { account_id: id.to_owned(), ..AccountQuery::default() };
     assert!(subject.next().account("sample", Dialect::Classic, &by_id("A2")).await.unwrap().is_some());
     assert!(subject.next().account("sample", Dialect::Classic, &by_id("A1")).await.unwrap().is_none());

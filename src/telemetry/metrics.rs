@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::call::Seen;
 use crate::dialect::{Dialect, OperationId};
+use crate::store::inbox::EventKind;
 
 /// Upper bounds in seconds: a replay takes microseconds, a bank may take ten seconds.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -42,6 +43,8 @@ pub struct Metrics {
     events_pending: Family<Merchant, Gauge>,
     event_age: Family<Merchant, Seconds>,
     events_dead: Family<Merchant, Counter>,
+    confirmations: Family<TokenResult, Counter>,
+    sweeps: Family<TokenResult, Counter>,
 }
 
 /// A label value without an allocation.
@@ -179,6 +182,34 @@ pub enum Delivery {
     Failed,
     /// No other attempt follows.
     Dead,
+    /// It was not sent: upstream says otherwise.
+    Contradicted,
+}
+
+/// What upstream said of a payment that was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// It shows it too.
+    Confirmed,
+    /// It shows a later one.
+    Hidden,
+    /// Not yet known.
+    Open,
+    /// It says otherwise.
+    Contradicted,
+}
+
+/// What a question about a watched account brought to light.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sweeping {
+    /// A payment nobody had announced.
+    Paid,
+    /// That its time is over.
+    Expired,
+    /// Nothing new.
+    Nothing,
+    /// No answer.
+    Failed,
 }
 
 impl Metrics {
@@ -205,6 +236,8 @@ impl Metrics {
             events_pending: Family::default(),
             event_age: Family::default(),
             events_dead: Family::default(),
+            confirmations: Family::default(),
+            sweeps: Family::default(),
         };
         metrics.register(registry.sub_registry_with_prefix("ayova"));
         metrics.register_callbacks(registry.sub_registry_with_prefix("ayova"));
@@ -249,6 +282,12 @@ impl Metrics {
         registry.register("events_pending", "Events the app is yet to get", self.events_pending.clone());
         registry.register("event_age_seconds", "Age of the oldest event the app is yet to get", self.event_age.clone());
         registry.register("events_dead", "Events the app did not take", self.events_dead.clone());
+        registry.register(
+            "confirmations",
+            "Questions to upstream whether a payment is true, by its answer",
+            self.confirmations.clone(),
+        );
+        registry.register("sweeps", "Looks at watched accounts by what they brought to light", self.sweeps.clone());
     }
 
     /// A callback came in.
@@ -266,17 +305,42 @@ impl Metrics {
     }
 
     /// An attempt to deliver an event ended.
-    pub fn event_delivered(&self, merchant: &str, delivery: Delivery) {
+    pub fn event_delivered(&self, merchant: &str, kind: EventKind, delivery: Delivery) {
         let result = Word(match delivery {
             Delivery::Delivered => "delivered",
             Delivery::Failed => "failed",
             Delivery::Dead => "dead",
+            Delivery::Contradicted => "contradicted",
         });
-        let labels = EventResult { merchant: merchant.to_owned(), r#type: Word("va.paid"), result };
+        let labels = EventResult { merchant: merchant.to_owned(), r#type: Word(kind.name()), result };
         self.events_delivered.get_or_create(&labels).inc();
         if delivery == Delivery::Dead {
             self.events_dead.get_or_create(&Merchant { merchant: merchant.to_owned() }).inc();
         }
+    }
+
+    /// Upstream was asked whether a payment is true.
+    pub fn confirmed(&self, merchant: &str, dialect: Dialect, confirmation: Confirmation) {
+        let result = Word(match confirmation {
+            Confirmation::Confirmed => "confirmed",
+            Confirmation::Hidden => "hidden",
+            Confirmation::Open => "open",
+            Confirmation::Contradicted => "contradicted",
+        });
+        let labels = TokenResult { merchant: merchant.to_owned(), dialect: Word(dialect.name()), result };
+        self.confirmations.get_or_create(&labels).inc();
+    }
+
+    /// A watched account was looked at.
+    pub fn swept(&self, merchant: &str, dialect: Dialect, sweeping: Sweeping) {
+        let result = Word(match sweeping {
+            Sweeping::Paid => "paid",
+            Sweeping::Expired => "expired",
+            Sweeping::Nothing => "nothing",
+            Sweeping::Failed => "failed",
+        });
+        let labels = TokenResult { merchant: merchant.to_owned(), dialect: Word(dialect.name()), result };
+        self.sweeps.get_or_create(&labels).inc();
     }
 
     /// What waits for a merchant's app; read when scraped.

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ayova::callback::deliver::{Deliverer, Means, Post};
+use ayova::callback::circle::Circle as Parts;
+use ayova::callback::deliver::Post;
 use ayova::callback::receive::{self, Receiver};
 use ayova::callback::webhook::WebhookKey;
-use ayova::config::{Callbacks, Config, Deliver, Secret};
+use ayova::config::{Callbacks, Config, Confirm, Deliver, Secret};
 use ayova::entropy::Entropy;
 use ayova::store::Store;
 use ayova::store::inbox::{Event, State};
@@ -24,17 +25,18 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::asks::{classic_create, snap_create};
 use crate::harness::{Setup, World};
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// The merchant's app: answers from a script, then with 204.
 #[derive(Clone, Debug, Default)]
-struct App(Arc<Mutex<Heard>>);
+pub(crate) struct App(Arc<Mutex<Heard>>);
 
 #[derive(Debug, Default)]
 struct Heard {
@@ -74,7 +76,7 @@ impl Post for App {
 
 /// The way from the sandbox to whichever receiver is there.
 #[derive(Clone, Default)]
-struct Line(Arc<Mutex<Option<Receiver>>>);
+pub(crate) struct Line(pub(crate) Arc<Mutex<Option<Receiver>>>);
 
 impl ayova::sandbox::Transport for Line {
     fn post(&self, request: Request<Full<Bytes>>) -> BoxFuture<'static, Result<StatusCode, String>> {
@@ -89,11 +91,11 @@ impl ayova::sandbox::Transport for Line {
 }
 
 /// Everything between the customer and the app.
-struct Circle {
-    world: World,
-    store: Arc<dyn Store>,
-    line: Line,
-    app: App,
+pub(crate) struct Circle {
+    pub(crate) world: World,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) line: Line,
+    pub(crate) app: App,
     config: Config,
     _running: tokio_util::sync::DropGuard,
 }
@@ -104,26 +106,38 @@ impl Circle {
     }
 
     async fn over(store: Arc<dyn Store>) -> Self {
+        Self::with(store, callbacks()).await
+    }
+
+    pub(crate) async fn with(store: Arc<dyn Store>, callbacks: Callbacks) -> Self {
         let mut setup = Setup::new(1);
-        setup.config.callbacks = Some(callbacks());
+        setup.config.callbacks = Some(callbacks);
+        Self::build(setup, store).await
+    }
+
+    pub(crate) async fn build(mut setup: Setup, store: Arc<dyn Store>) -> Self {
         let config = setup.config.clone();
         let line = Line::default();
         setup.store = Some(Arc::clone(&store));
         setup.announce = Some(Arc::new(line.clone()));
         let world = setup.build();
         let (app, stop) = (App::default(), CancellationToken::new());
-        let means = Means {
-            store: Arc::clone(&store),
-            clock: Arc::clone(&world.clock),
-            entropy: Entropy::from_seed([9; 32]),
-            metrics: Arc::clone(&world.metrics),
-            post: Arc::new(app.clone()),
-            bell: world.bell.clone(),
+        let post: Arc<dyn Post> = Arc::new(app.clone());
+        let surroundings = world.surroundings(Arc::clone(&store));
+        let receiver = {
+            let (callbacks, bell) = (config.callbacks.as_ref().unwrap(), &world.bell);
+            let parts = Parts {
+                config: &config,
+                callbacks,
+                surroundings: &surroundings,
+                gateway: &world.gateway,
+                post: &post,
+                bell,
+            };
+            parts.start(&TaskTracker::new(), &stop).await.unwrap()
         };
-        let deliver = callbacks().deliver.unwrap();
-        tokio::spawn(Deliverer::new("sample".into(), deliver, means).run(stop.clone()));
         let circle = Self { world, store, line, app, config, _running: stop.drop_guard() };
-        circle.line.0.lock().unwrap().replace(circle.receiver(&circle.store));
+        circle.line.0.lock().unwrap().replace(receiver);
         let address = |dialect: &str| format!("http://ayova/callbacks/{dialect}/AYOTST/{SECRET}");
         let addresses = json!({"snap": address("snap"), "classic": address("classic")});
         circle.world.control("PUT", "/_sandbox/callbacks", addresses).await;
@@ -142,7 +156,7 @@ impl Circle {
     }
 
     /// A SNAP account that takes any number of payments; its number.
-    async fn account(&self, tag: u32) -> String {
+    pub(crate) async fn account(&self, tag: u32) -> String {
         let ask = snap_create(tag, "").set("/additionalInfo/isSingleUse", "N");
         self.world.send(ask).await.expect(200).json()["virtualAccountData"]["virtualAccountNo"]
             .as_str()
@@ -150,13 +164,13 @@ impl Circle {
             .to_owned()
     }
 
-    async fn pay(&self, member: &str, number: &str) {
+    pub(crate) async fn pay(&self, member: &str, number: &str) {
         let paid = self.world.control("POST", "/_sandbox/pay", json!({member: number, "amount": "150000.00"})).await;
         assert_eq!(paid["paid"], true);
     }
 
     /// Sends a request to the receiver; nothing where the connection is closed without an answer.
-    async fn call(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
         let request = Request::builder().method(method).uri(path).body(Full::from(body.to_owned())).unwrap();
         let receiver = self.line.0.lock().unwrap().clone().unwrap();
         let answer = receiver.oneshot(request).await.ok()?;
@@ -165,20 +179,20 @@ impl Circle {
         Some((head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap()))
     }
 
-    fn taken(&self) -> Vec<(String, Value)> {
+    pub(crate) fn taken(&self) -> Vec<(String, Value)> {
         self.app.0.lock().unwrap().taken.clone()
     }
 
-    fn attempts(&self) -> usize {
+    pub(crate) fn attempts(&self) -> usize {
         self.app.0.lock().unwrap().attempts
     }
 
-    async fn listed(&self, state: State) -> Vec<Event> {
+    pub(crate) async fn listed(&self, state: State) -> Vec<Event> {
         self.store.inbox().events(state, 10_000).await.unwrap()
     }
 }
 
-fn callbacks() -> Callbacks {
+pub(crate) fn callbacks() -> Callbacks {
     let deliver = Deliver {
         url: "http://app.example/payments".parse().unwrap(),
         key: WebhookKey::parse(WEBHOOK_SECRET).unwrap(),
@@ -191,19 +205,21 @@ fn callbacks() -> Callbacks {
         secret: Secret::new(SECRET.to_owned()),
         sources: ayova::callback::source::Sources::default(),
         deliver: Some(deliver),
+        confirm: Confirm::Never,
+        sweep: None,
     }
 }
 
-fn snap_path() -> String {
+pub(crate) fn snap_path() -> String {
     format!("/callbacks/snap/AYOTST/{SECRET}")
 }
 
-fn body(number: &str, time: &str) -> String {
+pub(crate) fn body(number: &str, time: &str) -> String {
     let data = json!({"virtualAccountNo": number, "latestPaidAmount": "1000.00", "latestPaidTime": time});
     json!({"virtualAccountData": data}).to_string()
 }
 
-async fn seconds(count: u64) {
+pub(crate) async fn seconds(count: u64) {
     sleep(Duration::from_secs(count)).await;
 }
 

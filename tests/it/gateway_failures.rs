@@ -9,6 +9,7 @@ use ayova::dialect::Dialect;
 use ayova::reference::{Account, AccountQuery};
 use ayova::store::inbox::Inbox;
 use ayova::store::memory::MemoryStore;
+use ayova::store::watch::Watches;
 use ayova::store::{Begun, Doubt, End, Intent, Known, Store, StoreError};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all, pending, ready};
@@ -259,6 +260,10 @@ impl Store for Fragile {
 
     fn inbox(&self) -> &dyn Inbox {
         self.inner.inbox()
+    }
+
+    fn watches(&self) -> &dyn Watches {
+        self.inner.watches()
     }
 
     fn problem(&self) -> Option<String> {

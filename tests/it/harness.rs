@@ -173,6 +173,17 @@ impl World {
         Self::live(life, self.config.clone(), Arc::clone(&self.clock), upstream)
     }
 
+    /// What its callbacks are put together from.
+    pub(crate) fn surroundings(&self, store: Arc<dyn Store>) -> Surroundings {
+        Surroundings {
+            clock: Arc::clone(&self.clock),
+            entropy: Entropy::from_seed([9; 32]),
+            transport: Arc::new(self.wire.clone()),
+            store,
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
     /// One merchant, defaults.
     pub(crate) fn new() -> Self {
         Setup::new(1).build()

@@ -42,6 +42,8 @@ mod gateway_vectors;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod payments;
+#[cfg(test)]
 mod sandbox;
 #[cfg(test)]
 mod stack_order;

@@ -58,6 +58,7 @@ pub(super) fn remember(db: &Connection, account: &Account, now: Timestamp) -> ru
         ":bank_code": account.bank_code,
         ":amount": account.amount.map(|amount| amount.to_string()),
         ":created_at": iso(account.created),
+        ":expires_at": account.expires.map(iso),
         ":reference": reference,
         ":trx_id": trx_id,
         ":partner_service_id": partner_service_id,
@@ -114,7 +115,7 @@ pub(super) fn prune(db: &Connection, now: Timestamp, limit: usize) -> rusqlite::
     db.prepare_cached(PRUNE)?.query_map(params![iso(now), limit], read)?.collect()
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
     let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
     let handle = match row.get_ref("dialect")?.as_str()? {
         "snap" => Handle::Snap {
@@ -139,6 +140,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
         bank_code: row.get("bank_code")?,
         amount,
         created: moment(row, "created_at")?,
+        expires: match row.get_ref("expires_at")? {
+            rusqlite::types::ValueRef::Null => None,
+            _ => Some(moment(row, "expires_at")?),
+        },
         handle,
     })
 }
@@ -146,14 +151,15 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
 /// The same create again may bring a new amount, hence `>=`; what was read is older than any create.
 const REMEMBER: &str = "
 INSERT INTO accounts (digits, merchant, dialect, number, own_digits, bank_code, amount, created_at, reference,
-    trx_id, partner_service_id, customer_no, account_id, customer_id, correlation_id, forget_at)
+    trx_id, partner_service_id, customer_no, account_id, customer_id, correlation_id, forget_at, expires_at)
 VALUES (:digits, :merchant, :dialect, :number, :own_digits, :bank_code, :amount, :created_at, :reference,
-    :trx_id, :partner_service_id, :customer_no, :account_id, :customer_id, :correlation_id, :forget_at)
+    :trx_id, :partner_service_id, :customer_no, :account_id, :customer_id, :correlation_id, :forget_at,
+    :expires_at)
 ON CONFLICT (digits, merchant, dialect) DO UPDATE SET number = excluded.number, own_digits = excluded.own_digits,
     bank_code = excluded.bank_code, amount = excluded.amount, created_at = excluded.created_at,
     reference = excluded.reference, trx_id = excluded.trx_id, partner_service_id = excluded.partner_service_id,
     customer_no = excluded.customer_no, account_id = excluded.account_id, customer_id = excluded.customer_id,
-    correlation_id = excluded.correlation_id, forget_at = excluded.forget_at
+    correlation_id = excluded.correlation_id, forget_at = excluded.forget_at, expires_at = excluded.expires_at
 WHERE excluded.created_at >= accounts.created_at";
 
 pub(super) const IS_DUE: &str =

@@ -11,11 +11,15 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::text::{iso, moment, unreadable};
+use super::watches::{self, Settled};
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
-use crate::store::inbox::{Again, Arrival, Attempt, Backlog, Event, Fate, RETENTION, Received, Replayed, State};
+use crate::store::inbox::{
+    Again, Arrival, Attempt, Backlog, Event, EventKind, Fate, Origin, RETENTION, Received, Replayed, State,
+};
 use crate::store::memory::after;
-use crate::store::memory_inbox::DIFFERS;
+use crate::store::memory_inbox::{DIFFERS, PERHAPS_FOUND};
+use crate::store::watch::{Look, Looked};
 
 /// What the writer is asked to record of callbacks.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(super) enum Work {
     Attempted(Attempt),
     Replay(String, Again),
     ReplaySince(Timestamp, usize, Again),
+    Watch(Timestamp),
+    Looked(Box<Look>),
 }
 
 /// What came of it.
@@ -33,6 +39,7 @@ pub(super) enum Told {
     Recorded,
     Replayed(Replayed),
     Count(usize),
+    Looked(Looked),
 }
 
 impl Work {
@@ -43,11 +50,13 @@ impl Work {
             Self::Attempted(attempt) => attempted(db, attempt).map(|()| Told::Recorded),
             Self::Replay(id, again) => replay(db, id, *again).map(Told::Replayed),
             Self::ReplaySince(since, limit, again) => replay_since(db, *since, *limit, *again).map(Told::Count),
+            Self::Watch(now) => watches::take_up(db, *now).map(|()| Told::Recorded),
+            Self::Looked(look) => watches::looked(db, look).map(Told::Looked),
         }
     }
 }
 
-fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Received> {
+pub(super) fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Received> {
     let notice = match &arrival.notice {
         Ok(notice) => notice,
         Err(why) => {
@@ -59,6 +68,17 @@ fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Received> {
     let known =
         db.prepare_cached(BY_PAYMENT)?.query_row(by_payment, |row| Ok((row.get("n")?, read(row)?))).optional()?;
     let Some((n, known)) = known else {
+        match arrival.origin {
+            Origin::Callback => match watches::found_already(db, arrival, notice)? {
+                Some(false) => {}
+                Some(true) => return Ok(Received::Duplicate),
+                None => {
+                    insert(db, arrival, Some(PERHAPS_FOUND))?;
+                    return Ok(Received::Quarantined);
+                }
+            },
+            Origin::Sweep => {}
+        }
         insert(db, arrival, None)?;
         give_turn(db, &Line::of(arrival, notice.digits()), arrival.received)?;
         return Ok(Received::Queued);
@@ -80,9 +100,13 @@ fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Received> {
 fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusqlite::Result<()> {
     let notice = arrival.notice.as_ref().ok();
     let state = if quarantine.is_some() { State::Quarantined } else { State::Pending };
+    let paid = notice.filter(|_| arrival.kind == EventKind::Paid);
     let ended = quarantine.map(|_| arrival.received);
     db.prepare_cached(INSERT)?.execute(named_params! {
         ":id": arrival.id,
+        ":kind": arrival.kind.name(),
+        ":origin": arrival.origin.name(),
+        ":confirmed": arrival.confirmed,
         ":merchant": &*arrival.merchant,
         ":dialect": arrival.dialect.name(),
         ":digits": notice.map(|notice| notice.digits()).unwrap_or_default(),
@@ -92,7 +116,7 @@ fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusql
         ":until": iso(arrival.until),
         ":ended_at": ended.map(iso),
         ":forget_at": ended.map(|ended| iso(after(ended, RETENTION))),
-        ":amount": notice.map(|notice| notice.amount.to_string()),
+        ":amount": paid.map(|notice| notice.amount.to_string()),
         ":paid_at": notice.and_then(|notice| notice.paid_at.as_ref()),
         ":status": notice.and_then(|notice| notice.status.as_ref()),
         ":said": quarantine,
@@ -106,6 +130,8 @@ fn reopen(db: &Connection, n: i64, arrival: &Arrival) -> rusqlite::Result<()> {
     let notice = arrival.notice.as_ref().ok();
     db.prepare_cached(REOPEN)?.execute(named_params! {
         ":n": n,
+        ":origin": arrival.origin.name(),
+        ":confirmed": arrival.confirmed,
         ":digits": notice.map(|notice| notice.digits()).unwrap_or_default(),
         ":received_at": iso(arrival.received),
         ":until": iso(arrival.until),
@@ -120,7 +146,7 @@ fn reopen(db: &Connection, n: i64, arrival: &Arrival) -> rusqlite::Result<()> {
 fn attempted(db: &Connection, attempt: &Attempt) -> rusqlite::Result<()> {
     let state = match attempt.fate {
         Fate::Postponed(then) => {
-            let postponed = params![attempt.id, iso(then), attempt.said, attempt.confirmed];
+            let postponed = params![attempt.id, iso(then), attempt.said, attempt.confirmed, attempt.attempts];
             db.prepare_cached(POSTPONE)?.execute(postponed)?;
             return Ok(());
         }
@@ -135,9 +161,30 @@ fn attempted(db: &Connection, attempt: &Attempt) -> rusqlite::Result<()> {
         ":forget_at": iso(after(attempt.at, RETENTION)),
         ":said": attempt.said,
         ":confirmed": attempt.confirmed,
+        ":attempts": attempt.attempts,
     };
-    let line = db.prepare_cached(END)?.query_row(ended, Line::read).optional()?;
-    line.map_or(Ok(()), |line| give_turn(db, &line, attempt.at))
+    let ending = |row: &Row<'_>| Ok((Line::read(row)?, settled(row)?));
+    let Some((line, settled)) = db.prepare_cached(END)?.query_row(ended, ending).optional()? else { return Ok(()) };
+    if let Some(settled) = settled.filter(|_| state != State::Quarantined) {
+        watches::count(db, &settled)?;
+        db.prepare_cached(COUNTED)?.execute([&attempt.id])?;
+    }
+    give_turn(db, &line, attempt.at)
+}
+
+/// The payment of a row, unless it is none or counted already.
+fn settled(row: &Row<'_>) -> rusqlite::Result<Option<Settled>> {
+    if row.get_ref("kind")?.as_str()? != EventKind::Paid.name() || row.get::<_, bool>("counted")? {
+        return Ok(None);
+    }
+    Ok(Some(Settled {
+        merchant: row.get("merchant")?,
+        dialect: row.get("dialect")?,
+        digits: row.get("digits")?,
+        payment: row.get("payment")?,
+        amount: row.get("amount")?,
+        paid_at: row.get("paid_at")?,
+    }))
 }
 
 fn replay(db: &Connection, id: &str, again: Again) -> rusqlite::Result<Replayed> {
@@ -242,6 +289,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Event> {
         id: row.get("id")?,
         merchant: row.get::<_, String>("merchant")?.into(),
         dialect: Dialect::ALL.into_iter().find(|known| known.name() == dialect).ok_or_else(|| unreadable("dialect"))?,
+        kind: EventKind::from_name(row.get_ref("kind")?.as_str()?).ok_or_else(|| unreadable("kind"))?,
+        origin: Origin::from_name(row.get_ref("origin")?.as_str()?).ok_or_else(|| unreadable("origin"))?,
         digits: row.get("digits")?,
         state: State::from_name(row.get_ref("state")?.as_str()?).ok_or_else(|| unreadable("state"))?,
         received: moment(row, "received_at")?,
@@ -250,6 +299,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Event> {
         ended: maybe("ended_at")?,
         attempts: row.get("attempts")?,
         confirmed: row.get("confirmed")?,
+        counted: row.get("counted")?,
         amount: amount.map(|text| Amount::parse(&text).ok_or_else(|| unreadable("amount"))).transpose()?,
         paid_at: row.get("paid_at")?,
         status: row.get("status")?,
@@ -264,24 +314,26 @@ fn rows(limit: usize) -> i64 {
 
 const INSERT: &str = "
 INSERT INTO events (id, merchant, dialect, digits, payment, state, received_at, until, ended_at, forget_at, attempts,
-    confirmed, amount, paid_at, status, said, body)
+    confirmed, amount, paid_at, status, said, body, kind, origin)
 VALUES (:id, :merchant, :dialect, :digits, :payment, :state, :received_at, :until, :ended_at, :forget_at, 0,
-    0, :amount, :paid_at, :status, :said, :body)";
+    :confirmed, :amount, :paid_at, :status, :said, :body, :kind, :origin)";
 
 const REOPEN: &str = "
 UPDATE events SET digits = :digits, state = 'pending', received_at = :received_at, until = :until, ended_at = NULL,
-    forget_at = NULL, attempts = 0, confirmed = 0, amount = :amount, paid_at = :paid_at, status = :status, said = NULL,
+    forget_at = NULL, attempts = 0, confirmed = :confirmed, origin = :origin, amount = :amount, paid_at = :paid_at, status = :status, said = NULL,
     body = :body
 WHERE n = :n";
 
 const POSTPONE: &str = "
-UPDATE events SET due_at = iif(due_at IS NULL, NULL, ?2), attempts = attempts + 1, said = ?3, confirmed = ?4
+UPDATE events SET due_at = iif(due_at IS NULL, NULL, ?2), attempts = ?5, said = ?3, confirmed = ?4
 WHERE id = ?1 AND state = 'pending'";
 
 const END: &str = "
-UPDATE events SET state = :state, due_at = NULL, ended_at = :ended_at, forget_at = :forget_at, attempts = attempts + 1,
-    said = :said, confirmed = :confirmed
-WHERE id = :id AND state = 'pending' RETURNING merchant, dialect, digits";
+UPDATE events SET state = :state, due_at = NULL, ended_at = :ended_at, forget_at = :forget_at,
+    attempts = :attempts, said = :said, confirmed = :confirmed
+WHERE id = :id AND state = 'pending' RETURNING *";
+
+const COUNTED: &str = "UPDATE events SET counted = 1 WHERE id = ?1";
 
 const AGAIN: &str = "
 UPDATE events SET state = 'pending', ended_at = NULL, forget_at = NULL, attempts = 0, until = ?2
@@ -312,7 +364,7 @@ pub(super) const DUE: &str =
 pub(super) const BY_STATE: &str = "SELECT * FROM events WHERE state = ?1 ORDER BY n DESC LIMIT ?2";
 
 pub(super) const LATEST: &str = "
-SELECT * FROM events WHERE merchant = ?1 AND dialect = ?2 AND digits = ?3 AND state <> 'quarantined'
+SELECT * FROM events WHERE merchant = ?1 AND dialect = ?2 AND digits = ?3 AND state <> 'quarantined' AND kind = 'va.paid'
 ORDER BY n DESC LIMIT 1";
 
 pub(super) const ENDED_SINCE: &str = "

@@ -4,6 +4,7 @@
 //! ends of what has been sent upstream however many callbacks come in.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -12,10 +13,11 @@ use jiff::Timestamp;
 use super::events::{self, Told, Work};
 use super::job::Job;
 use super::trouble::closed;
-use super::{SqliteStore, WAITING_MAX};
+use super::{SqliteStore, WAITING_MAX, watches};
 use crate::dialect::Dialect;
 use crate::store::StoreError;
 use crate::store::inbox::{Again, Arrival, Attempt, Backlog, Event, Inbox, Received, Replayed, State};
+use crate::store::watch::{Look, Looked, Watch, Watches};
 
 impl SqliteStore {
     async fn record(&self, work: Work) -> Result<Told, StoreError> {
@@ -32,7 +34,7 @@ impl Inbox for SqliteStore {
             }
             match self.record(Work::Receive(arrival)).await? {
                 Told::Received(received) => Ok(received),
-                Told::Recorded | Told::Replayed(_) | Told::Count(_) => Err(closed()),
+                _ => Err(closed()),
             }
         }
         .boxed()
@@ -75,7 +77,7 @@ impl Inbox for SqliteStore {
         async move {
             match self.record(Work::Replay(id.to_owned(), again)).await? {
                 Told::Replayed(replayed) => Ok(replayed),
-                Told::Received(_) | Told::Recorded | Told::Count(_) => Err(closed()),
+                _ => Err(closed()),
             }
         }
         .boxed()
@@ -85,7 +87,7 @@ impl Inbox for SqliteStore {
         async move {
             match self.record(Work::ReplaySince(since, limit, again)).await? {
                 Told::Count(count) => Ok(count),
-                Told::Received(_) | Told::Recorded | Told::Replayed(_) => Err(closed()),
+                _ => Err(closed()),
             }
         }
         .boxed()
@@ -93,5 +95,47 @@ impl Inbox for SqliteStore {
 
     fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>, StoreError>> {
         self.reader.ask(events::backlog)
+    }
+}
+
+impl Watches for SqliteStore {
+    fn take_up(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            // Set first: what is learnt meanwhile is watched, and taking up passes it over.
+            self.watching.store(true, Ordering::Relaxed);
+            self.record(Work::Watch(now)).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn due<'a>(
+        &'a self,
+        merchant: &'a str,
+        now: Timestamp,
+        soon: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Watch>, StoreError>> {
+        let merchant = merchant.to_owned();
+        self.reader.ask(move |db| watches::due(db, &merchant, (now, soon), limit))
+    }
+
+    fn watch<'a>(
+        &'a self,
+        merchant: &'a str,
+        dialect: Dialect,
+        digits: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Watch>, StoreError>> {
+        let (merchant, digits) = (merchant.to_owned(), digits.to_owned());
+        self.reader.ask(move |db| watches::one(db, &merchant, dialect, &digits))
+    }
+
+    fn looked(&self, look: Look) -> BoxFuture<'_, Result<Looked, StoreError>> {
+        async move {
+            match self.record(Work::Looked(Box::new(look))).await? {
+                Told::Looked(looked) => Ok(looked),
+                _ => Err(closed()),
+            }
+        }
+        .boxed()
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::cache::Effect;
 use super::events::{Told, Work};
 use super::intents::{self, Found, Numbers};
-use super::{accounts, trouble};
+use super::{accounts, trouble, watches};
 use crate::reference::Account;
 use crate::store::memory::{after, id_key};
 use crate::store::{Begun, End, Intent, StoreError};
@@ -77,6 +77,8 @@ pub(super) struct Given {
     pub(super) numbers: Numbers,
     /// The store's time, from which accounts are kept.
     pub(super) now: Timestamp,
+    /// Whether accounts are watched.
+    pub(super) watching: bool,
 }
 
 impl Job {
@@ -166,5 +168,8 @@ impl Ending {
 
 fn remember(db: &Connection, account: &Arc<Account>, given: Given) -> rusqlite::Result<Option<Effect>> {
     let current = accounts::remember(db, account, given.now)?;
+    if current && given.watching {
+        watches::keep(db, account, given.now)?;
+    }
     Ok(current.then(|| Effect::Account(Arc::clone(account))))
 }

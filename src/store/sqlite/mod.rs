@@ -11,6 +11,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -34,6 +35,7 @@ mod tests;
 mod text;
 mod trouble;
 mod watch;
+mod watches;
 mod worker;
 mod writer;
 
@@ -47,6 +49,7 @@ use worker::Worker;
 use writer::Writer;
 
 use super::inbox::Inbox;
+use super::watch::Watches;
 use super::{Begun, Counters, Doubt, End, Intent, Known, Store, StoreError};
 use crate::clock::SharedClock;
 use crate::dialect::Dialect;
@@ -77,6 +80,8 @@ pub struct SqliteStore {
     room: Arc<Semaphore>,
     /// The first row of this process.
     first: i64,
+    /// Whether accounts are watched.
+    watching: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for SqliteStore {
@@ -108,6 +113,7 @@ impl SqliteStore {
         let reader = Reader::open(place.path())?;
         let cache = Arc::new(Cache::new(options.answers_bytes, options.accounts_bytes));
         let health = Arc::new(Health::default());
+        let watching = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             db,
             place,
@@ -115,6 +121,7 @@ impl SqliteStore {
             health: Arc::clone(&health),
             clock: Arc::clone(&options.clock),
             numbers: Numbers { first, next: first },
+            watching: Arc::clone(&watching),
         };
         let writer = Worker::start("ayova-writes", move |jobs| writer.work(&jobs));
         let writer = writer.map_err(|error| StoreError(error.to_string()))?;
@@ -130,6 +137,7 @@ impl SqliteStore {
             clock: Arc::clone(&options.clock),
             room: Arc::new(Semaphore::new(WAITING_MAX)),
             first,
+            watching,
         })
     }
 
@@ -256,6 +264,10 @@ impl Store for SqliteStore {
     }
 
     fn inbox(&self) -> &dyn Inbox {
+        self
+    }
+
+    fn watches(&self) -> &dyn Watches {
         self
     }
 

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 const APPLICATION_ID: i32 = 0x4159_4f56;
 
 /// Step `i` makes version `i + 1` of the version before. A step that was released never changes.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 /// The version this program writes.
 const VERSION: usize = MIGRATIONS.len();
@@ -117,6 +117,33 @@ CREATE INDEX events_by_arrival ON events (received_at);
 CREATE INDEX events_pending ON events (merchant, dialect, digits, n) WHERE state = 'pending';
 CREATE INDEX events_due ON events (merchant, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX events_to_forget ON events (forget_at) WHERE forget_at IS NOT NULL;
+";
+
+/// Events that were found by asking, and which accounts are looked at when. `life` tells the lives of
+/// a number apart; `paid_latest` (SNAP) and `paid_total` (classic) are what is counted of it, all there
+/// was where `whole` says so; `swept` is the highest sum that was found by asking.
+const V3: &str = "
+ALTER TABLE accounts ADD COLUMN expires_at TEXT;
+ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT 'va.paid' CHECK (kind IN ('va.paid', 'va.expired'));
+ALTER TABLE events ADD COLUMN origin TEXT NOT NULL DEFAULT 'callback' CHECK (origin IN ('callback', 'sweep'));
+ALTER TABLE events ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE watches (
+    digits TEXT NOT NULL,
+    merchant TEXT NOT NULL,
+    dialect TEXT NOT NULL CHECK (dialect IN ('snap', 'classic')),
+    life TEXT NOT NULL,
+    watched_until TEXT,
+    look_at TEXT,
+    looked_at TEXT,
+    whole INTEGER NOT NULL,
+    paid_latest TEXT,
+    paid_total TEXT NOT NULL,
+    swept TEXT,
+    PRIMARY KEY (digits, merchant, dialect)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX watches_due ON watches (merchant, look_at) WHERE look_at IS NOT NULL;
+CREATE INDEX watches_ending ON watches (merchant, watched_until)
+    WHERE look_at IS NOT NULL AND watched_until IS NOT NULL;
 ";
 
 /// Says whether the file is one this program may write to; changes nothing.

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::intents::Numbers;
 use super::job::{Done, Ending, Given, Job};
 use super::place::Place;
 use super::trouble::{Health, concerns_the_file, explain};
-use super::{accounts, events, intents};
+use super::{accounts, events, intents, watches};
 use crate::clock::SharedClock;
 use crate::store::{Begun, StoreError};
 
@@ -32,6 +33,8 @@ pub(super) struct Writer {
     pub(super) clock: SharedClock,
     /// Counted here rather than by SQLite, so that a number never comes back while the process lives.
     pub(super) numbers: Numbers,
+    /// Whether accounts are watched.
+    pub(super) watching: Arc<AtomicBool>,
 }
 
 /// What changes while it works.
@@ -149,7 +152,7 @@ impl Work {
         let now = writer.clock.now();
         let mut results = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let given = Given { numbers: writer.numbers, now };
+            let given = Given { numbers: writer.numbers, now, watching: writer.watching.load(Ordering::Relaxed) };
             writer.numbers.next += 1;
             results.push(alone(&transaction, || job.record(&transaction, given))?);
         }
@@ -194,7 +197,7 @@ impl Work {
         let mut effects = Vec::new();
         let mut records = 0;
         for ending in &owed.debts {
-            let given = Given { numbers: writer.numbers, now };
+            let given = Given { numbers: writer.numbers, now, watching: writer.watching.load(Ordering::Relaxed) };
             writer.numbers.next += 1;
             match alone(&transaction, || ending.record(&transaction, given))? {
                 Ok(mut done) => {
@@ -277,6 +280,9 @@ fn alone<T>(db: &Connection, part: impl FnOnce() -> rusqlite::Result<T>) -> rusq
 fn prune(db: &Connection, now: jiff::Timestamp, limit: usize) -> rusqlite::Result<(usize, Vec<Effect>)> {
     let intents = intents::prune(db, now, limit)?;
     let accounts = accounts::prune(db, now, limit)?;
+    for account in &accounts {
+        watches::forget(db, account)?;
+    }
     let events = events::prune(db, now, limit)?;
     Ok((intents.max(accounts.len()).max(events), accounts.into_iter().map(Effect::Forgotten).collect()))
 }

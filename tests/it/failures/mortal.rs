@@ -9,6 +9,7 @@ use ayova::dialect::Dialect;
 use ayova::reference::{Account, AccountQuery};
 use ayova::store::inbox::Inbox;
 use ayova::store::memory::MemoryStore;
+use ayova::store::watch::Watches;
 use ayova::store::{Begun, Doubt, End, Intent, Known, Store, StoreError};
 use ayova::upstream::{Transport, TransportError};
 use bytes::Bytes;
@@ -96,6 +97,10 @@ impl Store for Mortal {
 
     fn inbox(&self) -> &dyn Inbox {
         self.store.inbox()
+    }
+
+    fn watches(&self) -> &dyn Watches {
+        self.store.watches()
     }
 
     fn problem(&self) -> Option<String> {

@@ -9,7 +9,7 @@ use super::*;
 use crate::dialect::OperationId;
 use crate::dialect::amount::Amount;
 use crate::store::StoredAnswer;
-use crate::store::inbox::{Attempt, Fate, Received};
+use crate::store::inbox::{Attempt, EventKind, Fate, Origin, Received};
 use crate::store::inbox_suite::paid;
 
 fn refusal(folder: &TempDir) -> String {
@@ -135,10 +135,14 @@ async fn every_query_uses_an_index() {
             '2026', '2027', '2027', '2027', 1, 200, '[]', '[]', x'7b7d', NULL, NULL, zeroblob(32), 1, 1, NULL FROM k;
          WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 20000)
          INSERT INTO accounts SELECT '14629' || i, 'sample', 'snap', '14629' || i, i, NULL, NULL, '2026', 'R', 'T',
-            '   14629', 'C', NULL, NULL, NULL, '2027' FROM k;
+            '   14629', 'C', NULL, NULL, NULL, '2027', NULL FROM k;
          WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 20000)
          INSERT INTO events SELECT i, 'evt_' || i, 'sample', 'snap', '14629' || i, 'P' || i, 'delivered', '2026', NULL,
-            '2027', '2026', '2027', 1, 0, '1.00', NULL, NULL, NULL, x'7b7d' FROM k;",
+            '2027', '2026', '2027', 1, 0, '1.00', NULL, NULL, NULL, x'7b7d', 'va.paid', 'callback', 1
+            FROM k;
+         WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 20000)
+         INSERT INTO watches SELECT '14629' || i, 'sample', 'snap', '2026', '2028', '2027', NULL, 1, NULL, '0.00', NULL
+            FROM k;",
     )
     .unwrap();
     let queries = [
@@ -167,6 +171,12 @@ async fn every_query_uses_an_index() {
         events::ENDED_SINCE,
         events::BACKLOG,
         events::PRUNE,
+        watches::ENDING,
+        watches::DUE,
+        watches::ONE,
+        watches::PENDING,
+        watches::GO_ON,
+        watches::COUNT,
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema)",
     ];
     // As they are planned without statistics, and with those of an operator's ANALYZE.
@@ -228,6 +238,7 @@ fn fixture() -> Vec<(Intent, Option<End>, Option<Arc<Account>>)> {
         bank_code: Some("002".to_owned()),
         amount: Amount::parse("150000.00"),
         created: at(1),
+        expires: None,
         handle: Handle::Classic {
             account_id: "A1".to_owned(),
             customer_id: "AYOTST-1".to_owned(),
@@ -267,31 +278,45 @@ async fn the_file_of_version_1_opens() {
     assert_eq!(store.inbox().due("sample", at(0), 10).await.unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn the_file_of_version_2_opens() {
+    let folder = from_fixture("store-v2.db");
+    let store = open(&folder);
+    holds_the_fixture(&store).await;
+    let due = store.inbox().due("sample", at(2), 10).await.unwrap();
+    assert_eq!(due.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["e2"]);
+    assert_eq!((due[0].kind, due[0].origin, due[0].counted), (EventKind::Paid, Origin::Callback, false));
+}
+
 /// A file this version wrote opens in every later one. A new version adds its own fixture and leaves
 /// this one alone; written with `WRITE_FIXTURE=1`.
 #[tokio::test]
-async fn the_file_of_version_2_opens() {
+async fn the_file_of_version_3_opens() {
     let number = "   1462912345678901";
     if std::env::var_os("WRITE_FIXTURE").is_some() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder);
+        store.watches().take_up(at(0)).await.unwrap();
         write_fixture(&store).await;
         for (id, time) in [("e1", 0), ("e2", 1)] {
             store.inbox().receive(paid(id, number, time, "5000.00")).await.unwrap();
         }
         let fate = Fate::Delivered;
-        let delivered = Attempt { id: "e1".to_owned(), at: at(2), fate, said: "200".to_owned(), confirmed: false };
+        let delivered =
+            Attempt { id: "e1".to_owned(), at: at(2), attempts: 1, fate, said: "200".to_owned(), confirmed: false };
         store.inbox().attempted(delivered).await.unwrap();
         drop(store);
-        fs::copy(folder.path().join("ayova.db"), fixture_path("store-v2.db")).unwrap();
+        fs::copy(folder.path().join("ayova.db"), fixture_path("store-v3.db")).unwrap();
     }
-    let folder = from_fixture("store-v2.db");
+    let folder = from_fixture("store-v3.db");
     let store = open(&folder);
     holds_the_fixture(&store).await;
     let due = store.inbox().due("sample", at(2), 10).await.unwrap();
     assert_eq!(due.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["e2"]);
     let received = store.inbox().receive(paid("e3", number, 1, "5000.00")).await.unwrap();
     assert_eq!(received, Received::Duplicate);
+    let watched = store.watches().watch("sample", Dialect::Snap, "1462912345678901").await.unwrap().unwrap();
+    assert_eq!(watched.counted.latest, Some(at(0)));
 }
 
 async fn holds_the_fixture(store: &SqliteStore) {

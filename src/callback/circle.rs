@@ -1,0 +1,119 @@
+//! Puts the parts of callbacks together: receiver, deliverers, sweepers and who asks for them.
+//!
+//! Promises that whatever is asked about is also counted, and that each merchant has a deliverer of its
+//! own, so that one merchant's app holds up no other's. Binds nothing and decides nothing.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::ask::Asker;
+use super::confirm::Confirmer;
+use super::deliver::{self, Bell, Deliverer, Post};
+use super::receive::{self, Receiver};
+use super::sweep::{self, Sweeper};
+use crate::config::{Callbacks, Config, Confirm, MerchantConfig};
+use crate::stack::{Gateway, Surroundings};
+use crate::store::StoreError;
+
+/// What the parts are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Circle<'a> {
+    /// Everything that is configured.
+    pub config: &'a Config,
+    /// Its section on callbacks.
+    pub callbacks: &'a Callbacks,
+    /// Store, clock, ids and metrics.
+    pub surroundings: &'a Surroundings,
+    /// The gateway, through which upstream is asked.
+    pub gateway: &'a Gateway,
+    /// The way to apps.
+    pub post: &'a Arc<dyn Post>,
+    /// Rings when there may be something to deliver.
+    pub bell: &'a Bell,
+}
+
+impl Circle<'_> {
+    /// Sets deliverers and sweepers going, and gives the receiver, which somebody has to serve.
+    ///
+    /// # Errors
+    /// Where the store cannot do its work.
+    pub async fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Receiver, StoreError> {
+        let Surroundings { clock, store, .. } = self.surroundings;
+        // What is asked about has to be counted, or one payment could be claimed twice.
+        if self.callbacks.confirm != Confirm::Never || self.callbacks.sweep.is_some() {
+            store.watches().take_up(clock.now()).await?;
+        }
+        let asker = self.asker();
+        let confirm = self.confirmer(&asker);
+        for merchant in &self.config.merchants {
+            if let Some(deliverer) = self.deliverer(merchant, confirm.clone()) {
+                tasks.spawn(deliverer.run(stop.clone()));
+            }
+            if let Some(sweeper) = self.sweeper(merchant, &asker) {
+                tasks.spawn(sweeper.run(stop.clone()));
+            }
+        }
+        Ok(self.receiver())
+    }
+
+    fn asker(&self) -> Arc<Asker> {
+        Arc::new(Asker::new(
+            Arc::clone(self.gateway.inquirer()),
+            self.gateway.merchants(),
+            &self.config.merchants,
+            self.surroundings.entropy.clone(),
+            self.config.upstream.attempt_timeout,
+        ))
+    }
+
+    fn confirmer(&self, asker: &Arc<Asker>) -> Option<Arc<Confirmer>> {
+        let Surroundings { clock, store, metrics, .. } = self.surroundings;
+        (self.callbacks.confirm != Confirm::Never).then(|| {
+            let (asker, store) = (Arc::clone(asker), Arc::clone(store));
+            Arc::new(Confirmer::new(asker, store, Arc::clone(clock), Arc::clone(metrics)))
+        })
+    }
+
+    fn deliverer(&self, merchant: &MerchantConfig, confirm: Option<Arc<Confirmer>>) -> Option<Deliverer> {
+        let app = self.callbacks.deliver_to(merchant)?.clone();
+        let Surroundings { clock, store, metrics, entropy, .. } = self.surroundings;
+        let means = deliver::Means {
+            store: Arc::clone(store),
+            clock: Arc::clone(clock),
+            entropy: entropy.clone(),
+            metrics: Arc::clone(metrics),
+            confirm,
+            post: Arc::clone(self.post),
+            bell: self.bell.clone(),
+        };
+        Some(Deliverer::new(Arc::clone(&merchant.name), app, means))
+    }
+
+    fn sweeper(&self, merchant: &MerchantConfig, asker: &Arc<Asker>) -> Option<Sweeper> {
+        let (sweep, app) = (self.callbacks.sweep?, self.callbacks.deliver_to(merchant)?);
+        let Surroundings { clock, store, metrics, entropy, .. } = self.surroundings;
+        let means = sweep::Means {
+            store: Arc::clone(store),
+            clock: Arc::clone(clock),
+            entropy: entropy.clone(),
+            metrics: Arc::clone(metrics),
+            asker: Arc::clone(asker),
+            bell: self.bell.clone(),
+        };
+        Some(Sweeper::new(Arc::clone(&merchant.name), sweep, app.retry_for, means))
+    }
+
+    fn receiver(&self) -> Receiver {
+        let Surroundings { clock, store, metrics, entropy, .. } = self.surroundings;
+        let means = receive::Means {
+            store: Arc::clone(store),
+            clock: Arc::clone(clock),
+            entropy: entropy.clone(),
+            metrics: Arc::clone(metrics),
+            bell: self.bell.clone(),
+        };
+        Receiver::new(self.config, self.callbacks, means)
+    }
+}
