@@ -1,7 +1,7 @@
 //! Payment callbacks: what arrives, what is kept of it, and what the merchant's app is told.
 //!
 //! `receive` takes callbacks in and `deliver` tells the app. `notice` reads a callback, `source` judges
-//! its sender, `event` writes what the app gets, `webhook` signs it and `schedule` says what follows an
+//! its sender and `verify` its signature, `event` writes what the app gets, `webhook` signs it and `schedule` says what follows an
 //! attempt: all pure. What is kept and in which order it may go out is the inbox's affair
 //! (`store::inbox`).
 
@@ -15,6 +15,7 @@ pub mod notice;
 pub mod receive;
 pub mod schedule;
 pub mod source;
+pub mod verify;
 pub mod webhook;
 
 /// So much later, or the end of time.

@@ -1,16 +1,18 @@
 //! The part of the checks that is about payment callbacks.
 //!
-//! Promises a secret nobody guesses, keys that sign, networks that are networks, and an address for
+//! Promises a secret nobody guesses, keys that sign and verify, networks that are networks, and an address for
 //! every merchant's events. No message repeats an address or a secret.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::check::{KEEPING, PAUSE, collide, socket_address, within};
 use super::findings::Findings;
 use super::raw::{RawCallbacks, RawConfig, RawConfirm, RawDeliver, RawVerify};
-use super::{Callbacks, Deliver};
+use super::{CallbackKey, Callbacks, Deliver, Verify};
 use crate::callback::source::{Cidr, Sources};
 use crate::callback::webhook::WebhookKey;
+use crate::signature::PublicKey;
 
 /// Judges the section and every merchant's part of it. `others` are the listeners that are there.
 pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut Findings) -> Option<Callbacks> {
@@ -27,15 +29,47 @@ pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut 
         found.report("callbacks.deliver", "missing", "where events go; or give every merchant its own");
     }
     check_secret(callbacks.secret.expose(), found);
-    match (callbacks.verify, callbacks.confirm) {
-        (RawVerify::None, RawConfirm::Never) => {}
-    }
+    let verify = check_verify(callbacks, found);
+    let signature_confirms = match callbacks.confirm {
+        RawConfirm::Never => true,
+    };
     let sources = Sources {
         allow: networks("callbacks.allow", &callbacks.allow, found),
         trusted: networks("callbacks.trusted_proxies", &callbacks.trusted_proxies, found),
     };
     let listen = check_listen(callbacks, others, found)?;
-    Some(Callbacks { listen, secret: callbacks.secret.clone(), sources, deliver: deliver.flatten() })
+    Some(Callbacks {
+        listen,
+        secret: callbacks.secret.clone(),
+        sources,
+        verify: verify?,
+        signature_confirms,
+        deliver: deliver.flatten(),
+    })
+}
+
+/// How signatures are checked; the key stands there exactly where it is used.
+fn check_verify(raw: &RawCallbacks, found: &mut Findings) -> Option<Verify> {
+    let path = "callbacks.public_key";
+    match (raw.verify, &raw.public_key) {
+        (RawVerify::None, None) => Some(Verify::None),
+        (RawVerify::HmacSha512, None) => Some(Verify::HmacSha512),
+        (RawVerify::RsaTransactional, Some(pem)) => match PublicKey::from_pem(pem) {
+            Ok(key) => Some(Verify::RsaTransactional(CallbackKey { key: Arc::new(key), pem: pem.as_str().into() })),
+            Err(error) => {
+                found.report(path, error.to_string(), "usually ${file:ayoconnect-public.pem}");
+                None
+            }
+        },
+        (RawVerify::RsaTransactional, None) => {
+            found.report(path, "missing", "Ayoconnect's public key as PEM, usually ${file:ayoconnect-public.pem}");
+            None
+        }
+        (RawVerify::None | RawVerify::HmacSha512, Some(_)) => {
+            found.report(path, "goes with verify: rsa_transactional", "leave it out, or say so");
+            None
+        }
+    }
 }
 
 fn check_listen(raw: &RawCallbacks, others: &[(&str, SocketAddr)], found: &mut Findings) -> Option<SocketAddr> {

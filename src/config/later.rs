@@ -74,16 +74,10 @@ pub(super) const GATEWAY: &[Later] = &[
         hint: "remove it; let a proxy that ends TLS stand before this listener",
     },
     Later {
-        path: "callbacks.verify",
-        values: &["hmac_sha512", "rsa_transactional"],
-        hint: "verify: none; Ayoconnect documents no signature on these callbacks",
-    },
-    Later {
         path: "callbacks.confirm",
         values: &["always", "unsigned"],
         hint: "confirm: never; the app asks for the account before it counts a payment",
     },
-    Later { path: "callbacks.public_key", values: &[], hint: "remove it; signatures are not checked" },
     Later { path: "callbacks.sweep", values: &[], hint: "remove it; only payments that are announced are told" },
     Later {
         path: "store.kind",

@@ -231,8 +231,32 @@ pub struct Callbacks {
     pub secret: Secret<String>,
     /// Where callbacks may come from.
     pub sources: crate::callback::source::Sources,
+    /// How their own signatures are checked.
+    pub verify: Verify,
+    /// Whether a signature that was right counts as Ayoconnect's confirmation.
+    pub signature_confirms: bool,
     /// Where events go unless the merchant has an address of its own; present unless all have.
     pub deliver: Option<Deliver>,
+}
+
+/// How a callback's own signature is checked.
+#[derive(Clone, Debug)]
+pub enum Verify {
+    /// Not at all.
+    None,
+    /// HMAC-SHA512 with the merchant's client secret.
+    HmacSha512,
+    /// SHA256withRSA with this key.
+    RsaTransactional(CallbackKey),
+}
+
+/// Ayoconnect's key for callbacks.
+#[derive(Clone, Debug)]
+pub struct CallbackKey {
+    /// Ready for use.
+    pub key: Arc<crate::signature::PublicKey>,
+    /// As configured.
+    pub pem: Arc<str>,
 }
 
 impl Callbacks {

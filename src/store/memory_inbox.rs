@@ -47,7 +47,7 @@ impl MemoryInbox {
 
 impl Events {
     fn receive(&mut self, arrival: &Arrival) -> Result<Received, StoreError> {
-        let notice = match &arrival.notice {
+        let notice = match arrival.believed() {
             Ok(notice) => notice,
             Err(why) => {
                 self.insert(quarantined(arrival, why), None)?;
@@ -198,7 +198,7 @@ fn pending(arrival: &Arrival) -> Event {
         until: arrival.until,
         ended: None,
         attempts: 0,
-        confirmed: false,
+        confirmed: arrival.confirmed,
         amount: notice.map(|notice| notice.amount),
         paid_at: notice.and_then(|notice| notice.paid_at.clone()),
         status: notice.and_then(|notice| notice.status.clone()),

@@ -3,6 +3,8 @@
 //! The app is a function that checks every delivery with a Standard Webhooks library which is not ours.
 //! Real sockets are tested with the binary.
 
+mod signed;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +12,8 @@ use std::time::Duration;
 use ayova::callback::deliver::{Deliverer, Means, Post};
 use ayova::callback::receive::{self, Receiver};
 use ayova::callback::webhook::WebhookKey;
-use ayova::config::{Callbacks, Config, Deliver, Secret};
+use ayova::config::sandbox::CallbackSigning;
+use ayova::config::{Callbacks, Config, Deliver, Secret, Verify};
 use ayova::entropy::Entropy;
 use ayova::store::Store;
 use ayova::store::inbox::{Event, State};
@@ -100,12 +103,14 @@ struct Circle {
 
 impl Circle {
     async fn new() -> Self {
-        Self::over(Arc::new(MemoryStore::new(1 << 26, 1 << 25))).await
+        Self::over(memory(), Verify::None, CallbackSigning::None).await
     }
 
-    async fn over(store: Arc<dyn Store>) -> Self {
+    /// Over this store, with what the gateway demands of signatures and what the sandbox does.
+    async fn over(store: Arc<dyn Store>, verify: Verify, sign: CallbackSigning) -> Self {
         let mut setup = Setup::new(1);
-        setup.config.callbacks = Some(callbacks());
+        setup.config.callbacks = Some(Callbacks { verify, ..callbacks() });
+        setup.sandbox.callbacks.sign = sign;
         let config = setup.config.clone();
         let line = Line::default();
         setup.store = Some(Arc::clone(&store));
@@ -157,7 +162,10 @@ impl Circle {
 
     /// Sends a request to the receiver; nothing where the connection is closed without an answer.
     async fn call(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-        let request = Request::builder().method(method).uri(path).body(Full::from(body.to_owned())).unwrap();
+        self.ask(Request::builder().method(method).uri(path).body(Full::from(body.to_owned())).unwrap()).await
+    }
+
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Option<(u16, String)> {
         let receiver = self.line.0.lock().unwrap().clone().unwrap();
         let answer = receiver.oneshot(request).await.ok()?;
         let (head, body) = answer.into_parts();
@@ -178,6 +186,10 @@ impl Circle {
     }
 }
 
+fn memory() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new(1 << 26, 1 << 25))
+}
+
 fn callbacks() -> Callbacks {
     let deliver = Deliver {
         url: "http://app.example/payments".parse().unwrap(),
@@ -190,6 +202,8 @@ fn callbacks() -> Callbacks {
         listen: "127.0.0.1:0".parse().unwrap(),
         secret: Secret::new(SECRET.to_owned()),
         sources: ayova::callback::source::Sources::default(),
+        verify: Verify::None,
+        signature_confirms: true,
         deliver: Some(deliver),
     }
 }

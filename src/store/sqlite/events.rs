@@ -48,7 +48,7 @@ impl Work {
 }
 
 fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Received> {
-    let notice = match &arrival.notice {
+    let notice = match arrival.believed() {
         Ok(notice) => notice,
         Err(why) => {
             insert(db, arrival, Some(why))?;
@@ -95,6 +95,7 @@ fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusql
         ":amount": notice.map(|notice| notice.amount.to_string()),
         ":paid_at": notice.and_then(|notice| notice.paid_at.as_ref()),
         ":status": notice.and_then(|notice| notice.status.as_ref()),
+        ":confirmed": arrival.confirmed,
         ":said": quarantine,
         ":body": &*arrival.body,
     })?;
@@ -112,6 +113,7 @@ fn reopen(db: &Connection, n: i64, arrival: &Arrival) -> rusqlite::Result<()> {
         ":amount": notice.map(|notice| notice.amount.to_string()),
         ":paid_at": notice.and_then(|notice| notice.paid_at.as_ref()),
         ":status": notice.and_then(|notice| notice.status.as_ref()),
+        ":confirmed": arrival.confirmed,
         ":body": &*arrival.body,
     })?;
     Ok(())
@@ -266,12 +268,12 @@ const INSERT: &str = "
 INSERT INTO events (id, merchant, dialect, digits, payment, state, received_at, until, ended_at, forget_at, attempts,
     confirmed, amount, paid_at, status, said, body)
 VALUES (:id, :merchant, :dialect, :digits, :payment, :state, :received_at, :until, :ended_at, :forget_at, 0,
-    0, :amount, :paid_at, :status, :said, :body)";
+    :confirmed, :amount, :paid_at, :status, :said, :body)";
 
 const REOPEN: &str = "
 UPDATE events SET digits = :digits, state = 'pending', received_at = :received_at, until = :until, ended_at = NULL,
-    forget_at = NULL, attempts = 0, confirmed = 0, amount = :amount, paid_at = :paid_at, status = :status, said = NULL,
-    body = :body
+    forget_at = NULL, attempts = 0, confirmed = :confirmed, amount = :amount, paid_at = :paid_at, status = :status,
+    said = NULL, body = :body
 WHERE n = :n";
 
 const POSTPONE: &str = "
