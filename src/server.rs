@@ -5,6 +5,7 @@
 //! them, by hyper or, where hyper would guess, here. The app's and the admin listener are both this
 //! one; the sandbox has its own, which can also break connections on purpose.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -57,8 +58,25 @@ pub(crate) fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error
         io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: give a higher one",
         _ => "",
     };
-    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{way_out}"))
+    let message = format!("cannot listen on {address}: {error}{way_out}");
+    io::Error::new(error.kind(), CannotListen { address, message })
 }
+
+/// Why there is no listener; inside the [`io::Error`], for whoever wants to say where the address is set.
+#[derive(Debug)]
+pub(crate) struct CannotListen {
+    /// The address that was asked for.
+    pub(crate) address: SocketAddr,
+    message: String,
+}
+
+impl fmt::Display for CannotListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for CannotListen {}
 
 /// Serves until told to stop, then lets what is under way end.
 ///

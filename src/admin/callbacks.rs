@@ -68,7 +68,7 @@ impl View {
             Ok(Replayed::Queued | Replayed::Pending) => json_response(StatusCode::OK, &json!({"replayed": 1})),
             Ok(Replayed::Unknown) => not_known("callback"),
             Ok(Replayed::Unreadable) => {
-                let why = "it was never understood as a payment, so there is nothing to deliver";
+                let why = "it was never taken for a payment, so there is nothing to deliver";
                 problem(StatusCode::CONFLICT, why)
             }
             Err(error) => store_trouble(&error.to_string()),

@@ -1,10 +1,11 @@
 //! Payment callbacks: what arrives, what is kept of it, and what the merchant's app is told.
 //!
 //! `receive` takes callbacks in, `confirm` asks upstream whether they are true, `deliver` tells the app,
-//! and `sweep` looks for what was never announced; `ask` is how both ask and `circle`
-//! puts them together. `notice` reads a callback,
-//! `shown` what upstream answers about it, `source` judges its sender, `event` writes what the app
-//! gets, `webhook` signs it and `schedule` says what follows an attempt: all pure. What is kept and in which order it may go out is the inbox's affair
+//! and `sweep` looks for what was never announced; `ask` is how both ask and `circle` puts them
+//! together. `notice` reads a callback, `shown` what upstream answers about it, `source` judges its
+//! sender and `verify` its signature, `event` writes what the app gets, `webhook` signs it and
+//! `schedule` says what follows an attempt: all pure. What is kept and in which order it may go out is
+//! the inbox's affair
 //! (`store::inbox`).
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub mod schedule;
 pub mod shown;
 pub mod source;
 pub mod sweep;
+pub mod verify;
 pub mod webhook;
 
 /// So much later, or the end of time.

@@ -2,7 +2,9 @@
 //!
 //! Promises that nothing is acknowledged before it is durable, that a caller without the secret learns
 //! nothing and leaves nothing behind, and the answers that make Ayoconnect try again where it cannot be
-//! kept: 503 in SNAP, none at all in classic, where a 5xx would be the end. Delivers nothing.
+//! kept: 503 in SNAP, none at all in classic, where a 5xx would be the end. What is not signed as
+//! configured goes into quarantine and is acknowledged: a refusal would be the end of it, and the
+//! mistake may be ours. Delivers nothing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,18 +19,19 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::time::timeout;
 use tower::Service;
 
-use super::after;
 use super::deliver::Bell;
-use super::notice;
 use super::source::Sources;
+use super::verify::{self, Check};
+use super::{after, notice};
 use crate::clock::SharedClock;
-use crate::config::{Callbacks, Config, Secret};
+use crate::config::{Callbacks, Config, Confirm, Secret};
 use crate::dialect::Dialect;
 use crate::document::Document;
 use crate::entropy::Entropy;
@@ -58,6 +61,8 @@ pub struct Means {
 struct Receiving {
     secret: Secret<String>,
     sources: Sources,
+    /// Whether a right signature is all the confirmation an event needs.
+    signature_confirms: bool,
     /// By merchant code.
     merchants: HashMap<Arc<str>, Merchant>,
     means: Means,
@@ -68,6 +73,8 @@ struct Merchant {
     name: Arc<str>,
     /// How long its events are tried.
     retry_for: Duration,
+    /// What its callbacks' signatures are held against, if they are.
+    check: Option<Check>,
 }
 
 impl fmt::Debug for Receiver {
@@ -96,11 +103,13 @@ impl Receiver {
     pub fn new(config: &Config, callbacks: &Callbacks, means: Means) -> Self {
         let merchants = config.merchants.iter().filter_map(|merchant| {
             let retry_for = callbacks.deliver_to(merchant)?.retry_for;
-            Some((Arc::clone(&merchant.merchant_code), Merchant { name: Arc::clone(&merchant.name), retry_for }))
+            let (name, check) = (Arc::clone(&merchant.name), Check::of(&callbacks.verify, merchant));
+            Some((Arc::clone(&merchant.merchant_code), Merchant { name, retry_for, check }))
         });
         Self(Arc::new(Receiving {
             secret: callbacks.secret.clone(),
             sources: callbacks.sources.clone(),
+            signature_confirms: callbacks.confirm != Confirm::Always,
             merchants: merchants.collect(),
             means,
         }))
@@ -131,7 +140,7 @@ where
                 return Ok(empty(StatusCode::NOT_FOUND));
             };
             let (intake, answer) = match read(body).await {
-                Ok(body) => receiving.keep(dialect, merchant, body).await,
+                Ok(body) => receiving.keep((dialect, merchant), &head, body).await,
                 Err(Unread::TooLarge) => (Intake::Refused, Ok(empty(StatusCode::PAYLOAD_TOO_LARGE))),
                 Err(Unread::Broken) => (Intake::Unavailable, not_kept(dialect)),
             };
@@ -161,8 +170,10 @@ impl Receiving {
     }
 
     /// Keeps a callback, then answers.
-    async fn keep(&self, dialect: Dialect, merchant: &Merchant, body: Bytes) -> (Intake, Answer) {
+    async fn keep(&self, (dialect, merchant): (Dialect, &Merchant), head: &Parts, body: Bytes) -> (Intake, Answer) {
         let received = self.means.clock.now();
+        let callback = verify::Callback { path: head.uri.path(), headers: &head.headers, body: &body };
+        let signed = merchant.check.as_ref().map(|check| check.check(&callback, received));
         let document = Document::parse(body.clone()).map_err(|_| "it is not JSON, or repeats a member");
         let arrival = Arc::new(Arrival {
             id: format!("evt_{}", self.means.entropy.id()),
@@ -170,11 +181,12 @@ impl Receiving {
             dialect,
             kind: EventKind::Paid,
             origin: Origin::Callback,
-            confirmed: false,
             received,
             until: after(received, merchant.retry_for),
             body,
             notice: document.and_then(|document| notice::read(dialect, &document)),
+            doubt: signed.and_then(Result::err),
+            confirmed: signed == Some(Ok(())) && self.signature_confirms,
         });
         match timeout(STORE_PATIENCE, self.means.store.inbox().receive(Arc::clone(&arrival))).await {
             Ok(Ok(Received::Queued)) => {
@@ -183,7 +195,7 @@ impl Receiving {
             }
             Ok(Ok(Received::Duplicate)) => (Intake::Duplicate, acknowledgement(dialect)),
             Ok(Ok(Received::Quarantined)) => {
-                let why = arrival.notice.as_ref().err().copied().unwrap_or("it contradicts an earlier one");
+                let why = arrival.believed().err().unwrap_or("it contradicts an earlier one");
                 let (merchant, dialect_name) = (&*merchant.name, dialect.name());
                 tracing::warn!(merchant, dialect = dialect_name, why, "a callback is kept in quarantine");
                 (Intake::Quarantined, acknowledgement(dialect))

@@ -194,6 +194,7 @@ impl Sweeper {
             dialect: account.dialect(),
             kind,
             origin: Origin::Sweep,
+            doubt: None,
             confirmed: true,
             received,
             until: after(received, self.retry_for),

@@ -102,7 +102,7 @@ fn table(answer: &Value) -> String {
 
 const EXAMPLES: &str = "\
 A callback is pending until the app has answered 2xx, dead when the app said 410 or its time was over,
-and quarantined when it cannot be understood.
+and quarantined when it cannot be understood or believed: `show` says why.
 
 Examples:
   ayova callbacks list --state dead

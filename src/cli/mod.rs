@@ -21,6 +21,7 @@ pub mod callbacks;
 pub mod check;
 pub mod completions;
 pub mod dev;
+mod dev_app;
 pub mod healthcheck;
 pub mod outcomes;
 pub mod run;
@@ -247,8 +248,9 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_documentation() {
         let Command::Dev(dev) = Cli::parse_from(["ayova", "dev"]).command else { panic!() };
-        let addresses = [dev.listen, dev.admin, dev.sandbox].map(|address| address.to_string());
-        assert_eq!(addresses, ["127.0.0.1:8080", "127.0.0.1:9080", "127.0.0.1:9090"]);
+        let addresses = [dev.listen, dev.admin, dev.sandbox, dev.callbacks, dev.app].map(|address| address.to_string());
+        let expected = ["127.0.0.1:8080", "127.0.0.1:9080", "127.0.0.1:9090", "127.0.0.1:9443", "127.0.0.1:9070"];
+        assert_eq!(addresses, expected);
         let Command::Run(run) = Cli::parse_from(["ayova", "run"]).command else { panic!() };
         assert_eq!(run.file.config, Path::new("config/ayova.yaml"));
         Cli::try_parse_from(["ayova", "run", "--cofnig", "x"]).unwrap_err();

@@ -55,7 +55,8 @@ pub fn run(args: &SandboxArgs) -> Result<(), Failure> {
     let config = args.load()?;
     block_on(async {
         let mut signals = Signals::listen().map_err(failed)?;
-        let sandbox = start(config).await?;
+        let listener = bind(config.listen).await.map_err(failed)?;
+        let sandbox = start(listener, config)?;
         let at = sandbox.address;
         super::print(&format!(
             "Simulated Ayoconnect at http://{at}, control at http://{at}/_sandbox/ (accounts, pay, clock, faults, stats)\n\
@@ -82,16 +83,18 @@ impl Running {
     }
 }
 
-/// Binds and serves.
-pub(super) async fn start(config: SandboxConfig) -> Result<Running, Failure> {
-    let listen = config.listen;
-    let taken = |error: io::Error| Failure::Failed(cannot_listen(listen, &error).to_string());
+/// Binds.
+pub(super) async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))
+}
+
+/// Serves where `listener` is bound.
+pub(super) fn start(listener: TcpListener, config: SandboxConfig) -> Result<Running, Failure> {
+    let address = listener.local_addr().map_err(failed)?;
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| Failure::Failed("the system gives no random numbers".to_owned()))?;
     let sandbox = Sandbox::new(config, Arc::new(SystemClock), StdRng::from_seed(seed))
         .map_err(|error| Failure::BadConfig(error.to_string()))?;
-    let listener = TcpListener::bind(listen).await.map_err(taken)?;
-    let address = listener.local_addr().map_err(taken)?;
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, sandbox, stop.clone().cancelled_owned()));
     Ok(Running { address, stop, serving })

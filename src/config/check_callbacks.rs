@@ -1,16 +1,18 @@
 //! The part of the checks that is about payment callbacks.
 //!
-//! Promises a secret nobody guesses, keys that sign, networks that are networks, and an address for
+//! Promises a secret nobody guesses, keys that sign and verify, networks that are networks, and an address for
 //! every merchant's events. No message repeats an address or a secret.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::check::{KEEPING, PAUSE, collide, socket_address, within};
 use super::findings::Findings;
 use super::raw::{RawCallbacks, RawConfig, RawConfirm, RawDeliver, RawSweep, RawVerify};
-use super::{Callbacks, Confirm, Deliver, Sweep};
+use super::{CallbackKey, Callbacks, Confirm, Deliver, Sweep, Verify};
 use crate::callback::source::{Cidr, Sources};
 use crate::callback::webhook::WebhookKey;
+use crate::signature::PublicKey;
 
 /// Judges the section and every merchant's part of it. `others` are the listeners that are there.
 pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut Findings) -> Option<Callbacks> {
@@ -27,9 +29,7 @@ pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut 
         found.report("callbacks.deliver", "missing", "where events go; or give every merchant its own");
     }
     check_secret(callbacks.secret.expose(), found);
-    match callbacks.verify {
-        RawVerify::None => {}
-    }
+    let verify = check_verify(callbacks, found);
     let confirm = match callbacks.confirm {
         RawConfirm::Always => Confirm::Always,
         RawConfirm::Unsigned => Confirm::Unsigned,
@@ -41,7 +41,15 @@ pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut 
         trusted: networks("callbacks.trusted_proxies", &callbacks.trusted_proxies, found),
     };
     let listen = check_listen(callbacks, others, found)?;
-    Some(Callbacks { listen, secret: callbacks.secret.clone(), sources, deliver: deliver.flatten(), confirm, sweep })
+    Some(Callbacks {
+        listen,
+        secret: callbacks.secret.clone(),
+        sources,
+        verify: verify?,
+        confirm,
+        deliver: deliver.flatten(),
+        sweep,
+    })
 }
 
 fn check_sweep(raw: &RawSweep, found: &mut Findings) -> Sweep {
@@ -49,6 +57,30 @@ fn check_sweep(raw: &RawSweep, found: &mut Findings) -> Sweep {
         every: within("callbacks.sweep.every", raw.every, KEEPING, found),
         before_expiry: within("callbacks.sweep.before_expiry", raw.before_expiry, PAUSE, found),
         after_expiry: within("callbacks.sweep.after_expiry", raw.after_expiry, PAUSE, found),
+    }
+}
+
+/// How signatures are checked; the key stands there exactly where it is used.
+fn check_verify(raw: &RawCallbacks, found: &mut Findings) -> Option<Verify> {
+    let path = "callbacks.public_key";
+    match (raw.verify, &raw.public_key) {
+        (RawVerify::None, None) => Some(Verify::None),
+        (RawVerify::HmacSha512, None) => Some(Verify::HmacSha512),
+        (RawVerify::RsaTransactional, Some(pem)) => match PublicKey::from_pem(pem) {
+            Ok(key) => Some(Verify::RsaTransactional(CallbackKey { key: Arc::new(key), pem: pem.as_str().into() })),
+            Err(error) => {
+                found.report(path, error.to_string(), "usually ${file:ayoconnect-public.pem}");
+                None
+            }
+        },
+        (RawVerify::RsaTransactional, None) => {
+            found.report(path, "missing", "Ayoconnect's public key as PEM, usually ${file:ayoconnect-public.pem}");
+            None
+        }
+        (RawVerify::None | RawVerify::HmacSha512, Some(_)) => {
+            found.report(path, "goes with verify: rsa_transactional", "leave it out, or say so");
+            None
+        }
     }
 }
 

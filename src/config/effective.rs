@@ -17,7 +17,7 @@ use super::sandbox::UpdateMethod;
 use super::tree::{self, Key, Node};
 use super::{
     Callbacks, Config, Confirm, Deliver, Errors, Idempotency, Log, LogFormat, MerchantConfig, MissingKey, OnMismatch,
-    OnMiss, Rate, RateLimit, Reference, SameTrxId, Secret, SignatureConfig, Store, Upstream,
+    OnMiss, Rate, RateLimit, Reference, SameTrxId, Secret, SignatureConfig, Store, Upstream, Verify,
 };
 use crate::callback::source::Cidr;
 use crate::dialect::OperationId;
@@ -86,7 +86,15 @@ fn callbacks(callbacks: &Callbacks) -> RawCallbacks {
         secret: Secret::new(String::new()),
         allow: networks(&callbacks.sources.allow),
         trusted_proxies: networks(&callbacks.sources.trusted),
-        verify: RawVerify::None,
+        verify: match &callbacks.verify {
+            Verify::None => RawVerify::None,
+            Verify::HmacSha512 => RawVerify::HmacSha512,
+            Verify::RsaTransactional(_) => RawVerify::RsaTransactional,
+        },
+        public_key: match &callbacks.verify {
+            Verify::None | Verify::HmacSha512 => None,
+            Verify::RsaTransactional(public) => Some(public.pem.to_string()),
+        },
         confirm: match callbacks.confirm {
             Confirm::Always => RawConfirm::Always,
             Confirm::Unsigned => RawConfirm::Unsigned,

@@ -74,12 +74,6 @@ pub(super) const GATEWAY: &[Later] = &[
         hint: "remove it; let a proxy that ends TLS stand before this listener",
     },
     Later {
-        path: "callbacks.verify",
-        values: &["hmac_sha512", "rsa_transactional"],
-        hint: "verify: none; Ayoconnect documents no signature on these callbacks",
-    },
-    Later { path: "callbacks.public_key", values: &[], hint: "remove it; signatures are not checked" },
-    Later {
         path: "store.kind",
         values: &["redis"],
         hint: "store: { kind: sqlite } on a local disk; one process serves a file",

@@ -37,7 +37,7 @@ pub use secret::Secret;
 
 use findings::Findings;
 use interpolate::Sources;
-use raw::{RawConfig, RawMerchant, RawStore, RawStoreKind};
+use raw::{RawCallbackListen, RawCallbacks, RawConfig, RawDeliver, RawMerchant, RawStore, RawStoreKind};
 use read::Kind;
 
 /// One valid configuration (contract section 3).
@@ -101,7 +101,29 @@ impl Config {
     /// # Errors
     /// As for a file: an address that is not loopback, or two listeners on one address.
     pub fn sample(listen: SocketAddr, admin: SocketAddr, sandbox: SocketAddr) -> Result<Self, Problems> {
-        let mut raw = RawConfig::default();
+        Self::sample_with(listen, admin, sandbox, None)
+    }
+
+    /// The same with payment callbacks.
+    ///
+    /// # Errors
+    /// As for a file, also for the secrets.
+    pub fn sample_calling_back(
+        listen: SocketAddr,
+        admin: SocketAddr,
+        sandbox: SocketAddr,
+        callbacks: &SampleCallbacks,
+    ) -> Result<Self, Problems> {
+        Self::sample_with(listen, admin, sandbox, Some(callbacks))
+    }
+
+    fn sample_with(
+        listen: SocketAddr,
+        admin: SocketAddr,
+        sandbox: SocketAddr,
+        callbacks: Option<&SampleCallbacks>,
+    ) -> Result<Self, Problems> {
+        let mut raw = RawConfig { callbacks: callbacks.map(SampleCallbacks::raw), ..RawConfig::default() };
         raw.listen.address = listen.to_string();
         raw.admin.address = admin.to_string();
         raw.upstream.base_url = format!("http://{sandbox}");
@@ -115,6 +137,31 @@ impl Config {
             ..RawMerchant::default()
         });
         check::check(&raw, Findings::default()).map_err(|list| Problems::new("sample", KIND.example, list))
+    }
+}
+
+/// Payment callbacks of `ayova dev`.
+#[derive(Clone, Debug)]
+pub struct SampleCallbacks {
+    /// Where the sandbox connects.
+    pub listen: SocketAddr,
+    /// Part of the address the sandbox is given.
+    pub secret: Secret<String>,
+    /// Where events go.
+    pub app: String,
+    /// What they are signed with: `whsec_` and base64.
+    pub app_secret: Secret<String>,
+}
+
+impl SampleCallbacks {
+    fn raw(&self) -> RawCallbacks {
+        let deliver = RawDeliver { url: self.app.clone(), secret: self.app_secret.clone(), ..RawDeliver::default() };
+        RawCallbacks {
+            listen: RawCallbackListen { address: self.listen.to_string() },
+            secret: self.secret.clone(),
+            deliver: Some(deliver),
+            ..RawCallbacks::default()
+        }
     }
 }
 
@@ -231,6 +278,8 @@ pub struct Callbacks {
     pub secret: Secret<String>,
     /// Where callbacks may come from.
     pub sources: crate::callback::source::Sources,
+    /// How their own signatures are checked.
+    pub verify: Verify,
     /// Where events go unless the merchant has an address of its own; present unless all have.
     pub deliver: Option<Deliver>,
     /// Which callbacks are confirmed by asking.
@@ -259,6 +308,26 @@ pub struct Sweep {
     pub before_expiry: Duration,
     /// After its end.
     pub after_expiry: Duration,
+}
+
+/// How a callback's own signature is checked.
+#[derive(Clone, Debug)]
+pub enum Verify {
+    /// Not at all.
+    None,
+    /// HMAC-SHA512 with the merchant's client secret.
+    HmacSha512,
+    /// SHA256withRSA with this key.
+    RsaTransactional(CallbackKey),
+}
+
+/// Ayoconnect's key for callbacks.
+#[derive(Clone, Debug)]
+pub struct CallbackKey {
+    /// Ready for use.
+    pub key: Arc<crate::signature::PublicKey>,
+    /// As configured.
+    pub pem: Arc<str>,
 }
 
 impl Callbacks {

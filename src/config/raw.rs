@@ -221,8 +221,11 @@ pub(super) struct RawCallbacks {
     pub(super) allow: Vec<String>,
     /// Networks of proxies whose X-Forwarded-For is believed. Default: none.
     pub(super) trusted_proxies: Vec<String>,
-    /// How a callback's own signature is checked. Default none.
+    /// How a callback's own signature is checked; what fails is kept in quarantine. Default none.
     pub(super) verify: RawVerify,
+    /// RSA public key as PEM text, usually ${file:/path}; needed with verify: rsa_transactional.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) public_key: Option<String>,
     /// Which callbacks Ayoconnect is asked about before their events go out. Default unsigned.
     pub(super) confirm: RawConfirm,
     /// Where events go; needed unless every merchant has its own.
@@ -260,6 +263,10 @@ pub(super) struct RawCallbackListen {
 pub(super) enum RawVerify {
     /// Not at all: Ayoconnect documents none.
     None,
+    /// Method, path, an empty token, body and time, with the merchant's client secret.
+    HmacSha512,
+    /// Method, path, body and time, with the key of which public_key is the public half.
+    RsaTransactional,
 }
 
 /// Which callbacks Ayoconnect is asked about before their events go out.
@@ -595,6 +602,7 @@ impl Default for RawCallbacks {
             allow: Vec::new(),
             trusted_proxies: Vec::new(),
             verify: RawVerify::None,
+            public_key: None,
             confirm: RawConfirm::Unsigned,
             deliver: None,
             sweep: None,

@@ -193,6 +193,20 @@ pub struct CallbackSwitches {
     #[serde(with = "quantity::spans")]
     #[schemars(with = "Vec<Span>")]
     pub retry_delays: Vec<Duration>,
+    /// How they are signed.
+    pub sign: CallbackSigning,
+}
+
+/// How callbacks are signed, in X-SIGNATURE and X-TIMESTAMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CallbackSigning {
+    /// Not at all, as far as Ayoconnect documents them.
+    None,
+    /// HMAC-SHA512 with the merchant's client secret; the token in the string is empty.
+    HmacSha512,
+    /// SHA256withRSA with the shipped throw-away key.
+    RsaTransactional,
 }
 
 /// A bank whose virtual accounts Ayoconnect offers.
@@ -439,6 +453,7 @@ impl Default for CallbackSwitches {
             classic: None,
             timeout: Duration::from_secs(10),
             retry_delays: vec![Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(30)],
+            sign: CallbackSigning::None,
         }
     }
 }
@@ -451,3 +466,7 @@ pub const SAMPLE_CLIENT_ID: &str = "sandbox-client";
 pub const SAMPLE_CLIENT_SECRET: &str = "sandbox-secret";
 /// The sample merchant's private key; published, so it guards nothing.
 pub const SAMPLE_KEY_PEM: &str = include_str!("../../config/sandbox-key.pem");
+/// What the simulator signs callbacks with; published, so it guards nothing.
+pub const CALLBACK_KEY_PEM: &str = include_str!("../../config/sandbox-callback-key.pem");
+/// Its public half.
+pub const CALLBACK_PUBLIC_PEM: &str = include_str!("../../config/sandbox-callback-public.pem");

@@ -122,8 +122,6 @@ store: { kind: redis, url: redis://x }
 callbacks:
   listen: { tls: { cert: a } }
   secret: 0123456789abcdef0123456789abcdef
-  verify: hmac_sha512
-  public_key: x
   deliver: { url: http://127.0.0.1:3000, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw }
 ";
     refused(
@@ -138,8 +136,6 @@ callbacks:
             c.yaml:12:16: store.kind: `redis` is not available in this version (store: { kind: sqlite } on a local disk; one process serves a file)
             c.yaml:12:23: store.url: not available in this version (store: { kind: sqlite, path: ./data/ayova.db } has no address)
             c.yaml:14:13: callbacks.listen.tls: not available in this version (remove it; let a proxy that ends TLS stand before this listener)
-            c.yaml:16:11: callbacks.verify: `hmac_sha512` is not available in this version (verify: none; Ayoconnect documents no signature on these callbacks)
-            c.yaml:17:3: callbacks.public_key: not available in this version (remove it; signatures are not checked)
             11 problems; see config/example.yaml"#]],
     );
     refused(
@@ -195,6 +191,54 @@ fn callbacks_are_read_and_shown_without_their_secrets() {
             after_expiry: 5m
     "#]]
     .assert_eq(section);
+}
+
+#[test]
+fn signatures_are_checked_with_exactly_the_keys_they_need() {
+    let with = |more: &str| valid_and(&format!("{CALLBACKS}{more}"));
+    let hmac = read(&with("  verify: hmac_sha512\n")).unwrap();
+    assert!(matches!(hmac.callbacks.as_ref().unwrap().verify, Verify::HmacSha512));
+    let rsa = "  verify: rsa_transactional\n  public_key: ${file:sandbox-callback-public.pem}\n";
+    let rsa = read(&with(rsa)).unwrap();
+    let Verify::RsaTransactional(public) = &rsa.callbacks.as_ref().unwrap().verify else { panic!("{rsa:?}") };
+    assert_eq!(public.key.bits(), 2048);
+    // The key is no secret: it is shown as it was given, and reads back.
+    let shown = effective(&rsa)["callbacks"].clone();
+    assert_eq!((&shown["verify"], &shown["public_key"]), (&"rsa_transactional".into(), &Value::from(&*public.pem)));
+    let yaml = effective_yaml(&rsa);
+    let section = &yaml[yaml.find("  verify: ").unwrap()..yaml.find("  confirm: ").unwrap()];
+    assert_eq!(effective_yaml(&read(&with(section)).unwrap()), yaml);
+    refused(
+        &with("  verify: rsa_transactional\n"),
+        &expect![[r#"
+        c.yaml:13:1: callbacks.public_key: missing (Ayoconnect's public key as PEM, usually ${file:ayoconnect-public.pem})
+        1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        &with("  verify: hmac_sha512\n  public_key: x\n"),
+        &expect![[r#"
+        c.yaml:18:15: callbacks.public_key: goes with verify: rsa_transactional (leave it out, or say so)
+        1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        &with("  public_key: x\n"),
+        &expect![[r#"
+        c.yaml:17:15: callbacks.public_key: goes with verify: rsa_transactional (leave it out, or say so)
+        1 problem; see config/example.yaml"#]],
+    );
+    refused(
+        &with("  verify: rsa_transactional\n  public_key: x\n"),
+        &expect![[r#"
+        c.yaml:18:15: callbacks.public_key: no PEM key found: give the whole text, from its -----BEGIN line to its -----END line (a DER file becomes PEM with `openssl rsa -inform DER`) (usually ${file:ayoconnect-public.pem})
+        1 problem; see config/example.yaml"#]],
+    );
+    let private = "  verify: rsa_transactional\n  public_key: ${file:sandbox-key.pem}\n";
+    refused(
+        &with(private),
+        &expect![[r#"
+        c.yaml:18:15: callbacks.public_key: this is a private key, and only the public one belongs here: `openssl pkey -pubout` prints it (usually ${file:ayoconnect-public.pem})
+        1 problem; see config/example.yaml"#]],
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -19,7 +19,10 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
 use super::Shared;
+use crate::clock::iso8601;
+use crate::config::sandbox::CallbackSigning;
 use crate::dialect::Dialect;
+use crate::signature::{Encoding, SignedRequest, StringToSign, body_hash};
 
 /// Deliveries remembered for `GET /_sandbox/callbacks`.
 pub(super) const DELIVERIES_MAX: usize = 1_000;
@@ -122,12 +125,14 @@ pub(super) fn address(text: &str) -> Result<Uri, String> {
 /// One callback on its way.
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
-    /// Its number since the last reset.
+    /// Its number since the last reset; given when it is taken up.
     pub(super) id: u64,
     /// The resets before it: a delivery from before a reset stops.
     pub(super) epoch: u64,
     /// The generation, which decides how answers are judged.
     pub(super) dialect: Dialect,
+    /// Whose payment it is, by position.
+    pub(super) merchant: usize,
     /// Where it goes.
     pub(super) to: Uri,
     /// What it says.
@@ -153,9 +158,9 @@ impl Deliveries {
     /// Takes a callback up.
     ///
     /// Returns it where it may be sent, nothing where too many are under way.
-    pub(super) fn begin(&mut self, epoch: u64, dialect: Dialect, to: Uri, body: Bytes) -> Option<Delivery> {
+    pub(super) fn begin(&mut self, delivery: Delivery) -> Option<Delivery> {
         self.count += 1;
-        let delivery = Delivery { id: self.count, epoch, dialect, to, body };
+        let delivery = Delivery { id: self.count, ..delivery };
         let admitted = self.pending < PENDING_MAX;
         if admitted {
             self.pending += 1;
@@ -225,7 +230,11 @@ pub(super) async fn deliver(shared: Arc<Shared>, delivery: Delivery) {
 async fn attempt_once(shared: &Shared, delivery: &Delivery, timeout: Duration) -> Outcome {
     // The semaphore is never closed; were it, sending without a permit would still be right.
     let _permit = shared.permits.acquire().await.ok();
-    match tokio::time::timeout(timeout, shared.transport.post(request(delivery))).await {
+    let mut request = request(delivery);
+    if let Err(reason) = sign(shared, delivery, request.headers_mut()) {
+        return Outcome::Unanswered(reason);
+    }
+    match tokio::time::timeout(timeout, shared.transport.post(request)).await {
         Ok(Ok(status)) => Outcome::Answered(status),
         Ok(Err(reason)) => Outcome::Unanswered(reason),
         Err(_) => Outcome::Unanswered("timeout".to_owned()),
@@ -241,6 +250,29 @@ fn request(delivery: &Delivery) -> Request<Full<Bytes>> {
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
     }
     request
+}
+
+/// Signs an attempt as the switch says: over what is sent, with the time of the attempt.
+fn sign(shared: &Shared, delivery: &Delivery, headers: &mut HeaderMap) -> Result<(), String> {
+    let timestamp = iso8601(shared.clock.now());
+    let body_hash = body_hash(&delivery.body);
+    let path = delivery.to.path();
+    let request = SignedRequest { method: "POST", path, body_hash: &body_hash, timestamp: &timestamp };
+    let signature = match (shared.config.callbacks.sign, &shared.callback_key) {
+        (CallbackSigning::HmacSha512, _) => {
+            let merchant = shared.merchant(delivery.merchant).ok_or("no such merchant")?;
+            // The standard's token is one the receiver has given out; this one asks for none.
+            merchant.hmac.sign(&StringToSign::hmac_sha512(&request, ""), Encoding::Hex)
+        }
+        (CallbackSigning::RsaTransactional, Some(key)) => {
+            key.sign(&StringToSign::rsa_transactional(&request), Encoding::Base64).map_err(|error| error.to_string())?
+        }
+        (CallbackSigning::None | CallbackSigning::RsaTransactional, _) => return Ok(()),
+    };
+    for (name, value) in [("x-timestamp", timestamp), ("x-signature", signature)] {
+        headers.insert(name, HeaderValue::from_str(&value).map_err(|error| error.to_string())?);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -313,7 +345,8 @@ mod tests {
     fn deliveries_are_bounded() {
         let mut deliveries = Deliveries::default();
         let begin = |deliveries: &mut Deliveries| {
-            deliveries.begin(0, Dialect::Snap, Uri::from_static("http://127.0.0.1/"), Bytes::new())
+            let to = Uri::from_static("http://127.0.0.1/");
+            deliveries.begin(Delivery { id: 0, epoch: 0, dialect: Dialect::Snap, merchant: 0, to, body: Bytes::new() })
         };
         for _ in 0..PENDING_MAX {
             assert!(begin(&mut deliveries).is_some());

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::account::PayRefusal;
 use super::answer::Answer;
+use super::callback::Delivery;
 use super::fault::Faults;
 use super::record::Account;
 use super::route::CONTROL;
@@ -142,10 +143,12 @@ fn pay(shared: &Arc<Shared>, body: &Bytes) -> Result<Answer, Bad> {
     state.payments += 1;
     let status = account.status(now);
     let announcement = account.callback(&shared.config, state.payments, now);
-    if let Some(to) = state.addresses.of(account.dialect())
-        && let Some(delivery) = state.deliveries.begin(state.epoch, account.dialect(), to.clone(), announcement)
-    {
-        tokio::spawn(callback::deliver(Arc::clone(shared), delivery));
+    let (dialect, merchant) = (account.dialect(), account.merchant());
+    if let Some(to) = state.addresses.of(dialect).cloned() {
+        let delivery = Delivery { id: 0, epoch: state.epoch, dialect, merchant, to, body: announcement };
+        if let Some(delivery) = state.deliveries.begin(delivery) {
+            tokio::spawn(callback::deliver(Arc::clone(shared), delivery));
+        }
     }
     Ok(ok(&json!({"paid": true, "status": status})))
 }

@@ -30,7 +30,9 @@ use tokio::sync::Semaphore;
 
 use crate::clock::SharedClock;
 use crate::config::SandboxConfig;
+use crate::config::sandbox::{CALLBACK_KEY_PEM, CallbackSigning};
 use crate::dialect::Dialect;
+use crate::signature::{KeyError, PrivateKey};
 
 mod account;
 mod answer;
@@ -71,6 +73,8 @@ pub struct Sandbox {
 pub enum SandboxError {
     /// A merchant's key gives no key.
     Key(InvalidKey),
+    /// The shipped key that signs callbacks gives no key.
+    CallbackKey(KeyError),
     /// A configured callback address is none; the generation and what is allowed.
     CallbackAddress(Dialect, String),
 }
@@ -79,6 +83,7 @@ impl fmt::Display for SandboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(error) => error.fmt(f),
+            Self::CallbackKey(error) => write!(f, "key of callbacks.sign: {error}"),
             Self::CallbackAddress(dialect, problem) => write!(f, "callbacks.{}: {problem}", dialect.name()),
         }
     }
@@ -114,10 +119,17 @@ impl Sandbox {
             snap: configured(Dialect::Snap, config.callbacks.snap.as_deref())?,
             classic: configured(Dialect::Classic, config.callbacks.classic.as_deref())?,
         };
+        let callback_key = match config.callbacks.sign {
+            CallbackSigning::None | CallbackSigning::HmacSha512 => None,
+            CallbackSigning::RsaTransactional => {
+                Some(PrivateKey::from_pem(CALLBACK_KEY_PEM).map_err(SandboxError::CallbackKey)?)
+            }
+        };
         let state = Mutex::new(State::new(random, addresses.clone(), 0));
         Ok(Self {
             shared: Arc::new(Shared {
                 merchants: merchants.map_err(SandboxError::Key)?,
+                callback_key,
                 config,
                 clock,
                 transport,
@@ -144,6 +156,8 @@ fn configured(dialect: Dialect, address: Option<&str>) -> Result<Option<Uri>, Sa
 struct Shared {
     config: SandboxConfig,
     merchants: Vec<Merchant>,
+    /// Signs callbacks where the switch says RSA.
+    callback_key: Option<PrivateKey>,
     clock: SharedClock,
     transport: Arc<dyn Transport>,
     permits: Semaphore,

@@ -87,6 +87,15 @@ impl Account {
         }
     }
 
+    /// Whose it is, by position.
+    #[must_use]
+    pub(super) const fn merchant(&self) -> usize {
+        match self {
+            Self::Classic(account) => account.merchant,
+            Self::Snap(account) => account.merchant,
+        }
+    }
+
     /// The number a customer types.
     #[must_use]
     pub(super) fn payable(&self) -> String {

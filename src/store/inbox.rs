@@ -86,8 +86,6 @@ pub struct Arrival {
     pub kind: EventKind,
     /// How it came to be known.
     pub origin: Origin,
-    /// Whether it need not be asked about any more.
-    pub confirmed: bool,
     /// When it came in.
     pub received: Timestamp,
     /// When the last attempt to deliver it may begin.
@@ -96,6 +94,23 @@ pub struct Arrival {
     pub body: Bytes,
     /// What it says, or why it cannot be understood.
     pub notice: Result<Notice, &'static str>,
+    /// Why it is not to be believed whatever it says; it then goes into quarantine.
+    pub doubt: Option<&'static str>,
+    /// Whether it needs no confirmation any more: its own signature proves where it comes from.
+    pub confirmed: bool,
+}
+
+impl Arrival {
+    /// What it says, unless it is for quarantine; then why.
+    ///
+    /// # Errors
+    /// The reason, in a few words.
+    pub fn believed(&self) -> Result<&Notice, &'static str> {
+        match (self.doubt, &self.notice) {
+            (Some(why), _) => Err(why),
+            (None, notice) => notice.as_ref().map_err(|why| *why),
+        }
+    }
 }
 
 /// What became of a callback. In every case it is kept.
@@ -105,7 +120,8 @@ pub enum Received {
     Queued,
     /// It has been before.
     Duplicate,
-    /// It is kept for a person to look at: it cannot be understood, or it contradicts an earlier one.
+    /// It is kept for a person to look at: it cannot be understood or believed, or it contradicts an earlier
+    /// one.
     Quarantined,
 }
 
@@ -171,7 +187,7 @@ pub struct Event {
     pub ended: Option<Timestamp>,
     /// Attempts so far.
     pub attempts: u32,
-    /// Whether upstream said so too.
+    /// Whether upstream said so too, or has signed it.
     pub confirmed: bool,
     /// Whether its money is among what is [counted](super::watch::Counted) of the account: it has had an
     /// end before, and was found true then.
@@ -227,7 +243,7 @@ pub enum Replayed {
     Pending,
     /// There is no such event.
     Unknown,
-    /// It could not be understood, so there is nothing to send.
+    /// It could not be understood or believed, so there is nothing to send.
     Unreadable,
 }
 

@@ -29,11 +29,12 @@ fn arrived(id: &str, body: &str, time: i64) -> Arc<Arrival> {
         dialect: Dialect::Snap,
         kind: EventKind::Paid,
         origin: Origin::Callback,
-        confirmed: false,
         received: at(time),
         until: at(time + 1_000),
         body,
         notice,
+        doubt: None,
+        confirmed: false,
     })
 }
 
@@ -130,6 +131,28 @@ pub(super) async fn what_cannot_be_understood_is_kept_aside(subject: &mut impl S
     }
 }
 
+pub(super) async fn what_is_not_believed_is_kept_aside_and_blocks_nothing(subject: &mut impl Subject) {
+    let paid = |id: &str| (*paid(id, ONE, 0, "5000.00")).clone();
+    let forged = |id: &str| Arc::new(Arrival { doubt: Some("it is not signed"), ..paid(id) });
+    for id in ["q1", "q2"] {
+        assert_eq!(subject.next().inbox().receive(forged(id)).await.unwrap(), Received::Quarantined);
+        let kept = event(subject, id).await;
+        assert_eq!((kept.state, kept.said.as_deref()), (State::Quarantined, Some("it is not signed")));
+        // What it says is shown, so that a person can find out about it.
+        let notice = paid(id).notice.unwrap();
+        assert_eq!((kept.digits.as_str(), kept.amount), (notice.digits(), Some(notice.amount)));
+        assert_eq!(subject.next().inbox().replay(id, until(5)).await.unwrap(), Replayed::Unreadable);
+    }
+    assert_eq!(due(subject, 9).await, Vec::<String>::new());
+    let genuine = Arc::new(Arrival { confirmed: true, ..paid("e1") });
+    assert_eq!(subject.next().inbox().receive(genuine).await.unwrap(), Received::Queued);
+    assert_eq!(due(subject, 9).await, ["e1"]);
+    assert!(event(subject, "e1").await.confirmed);
+    // Once it is known, a forged copy of it is kept aside as well.
+    assert_eq!(subject.next().inbox().receive(forged("q3")).await.unwrap(), Received::Quarantined);
+    assert_eq!(due(subject, 9).await, ["e1"]);
+}
+
 fn until(time: i64) -> Again {
     Again { now: at(time), until: at(time + 1_000) }
 }
@@ -140,10 +163,16 @@ pub(super) async fn a_payment_that_was_not_true_may_come_true(subject: &mut impl
     assert_eq!(due(subject, 9).await, Vec::<String>::new());
     assert_eq!(subject.next().inbox().latest("sample", Dialect::Snap, "1462912345678901").await.unwrap(), None);
     let again = Arc::new(Arrival { received: at(5), ..(*paid("e2", ONE, 0, "5000.00")).clone() });
-    assert_eq!(subject.next().inbox().receive(again).await.unwrap(), Received::Queued);
+    assert_eq!(subject.next().inbox().receive(Arc::clone(&again)).await.unwrap(), Received::Queued);
     assert_eq!(due(subject, 9).await, ["e1"], "under the id it had");
-    let event = event(subject, "e1").await;
-    assert_eq!((event.attempts, event.confirmed, event.received, event.due), (0, false, at(5), Some(at(5))));
+    let reopened = event(subject, "e1").await;
+    assert_eq!((reopened.attempts, reopened.confirmed), (0, false));
+    assert_eq!((reopened.received, reopened.due), (at(5), Some(at(5))));
+    // One that is signed is confirmed at once, also in this place.
+    subject.next().inbox().attempted(ended("e1", 6, Fate::Quarantined)).await.unwrap();
+    let signed = Arc::new(Arrival { confirmed: true, ..(*again).clone() });
+    assert_eq!(subject.next().inbox().receive(signed).await.unwrap(), Received::Queued);
+    assert!(event(subject, "e1").await.confirmed);
 }
 
 pub(super) async fn what_has_ended_can_be_sent_again_in_its_place(subject: &mut impl Subject) {

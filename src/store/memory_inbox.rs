@@ -52,7 +52,7 @@ impl MemoryInbox {
 
 impl Events {
     pub(super) fn receive(&mut self, arrival: &Arrival) -> Result<Received, StoreError> {
-        let notice = match &arrival.notice {
+        let notice = match arrival.believed() {
             Ok(notice) => notice,
             Err(why) => {
                 self.insert(quarantined(arrival, why), None)?;

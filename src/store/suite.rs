@@ -15,6 +15,7 @@ use super::inbox_suite::{
     a_callback_is_kept_once_and_comes_back_whole, a_payment_that_was_not_true_may_come_true,
     payments_of_one_account_stand_in_line_and_others_go_on, the_backlog_is_counted_by_merchant,
     what_cannot_be_understood_is_kept_aside, what_has_ended_can_be_sent_again_in_its_place,
+    what_is_not_believed_is_kept_aside_and_blocks_nothing,
 };
 use super::memory::MemoryStore;
 use super::sqlite::{Options, SqliteStore};
@@ -154,6 +155,7 @@ every_backend! {
     a_callback_is_kept_once_and_comes_back_whole,
     payments_of_one_account_stand_in_line_and_others_go_on,
     what_cannot_be_understood_is_kept_aside,
+    what_is_not_believed_is_kept_aside_and_blocks_nothing,
     a_payment_that_was_not_true_may_come_true,
     what_has_ended_can_be_sent_again_in_its_place,
     the_backlog_is_counted_by_merchant,

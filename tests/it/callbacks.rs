@@ -3,6 +3,8 @@
 //! The app is a function that checks every delivery with a Standard Webhooks library which is not ours.
 //! Real sockets are tested with the binary.
 
+mod signed;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +13,8 @@ use ayova::callback::circle::Circle as Parts;
 use ayova::callback::deliver::Post;
 use ayova::callback::receive::{self, Receiver};
 use ayova::callback::webhook::WebhookKey;
-use ayova::config::{Callbacks, Config, Confirm, Deliver, Secret};
+use ayova::config::sandbox::CallbackSigning;
+use ayova::config::{Callbacks, Config, Confirm, Deliver, Secret, Verify};
 use ayova::entropy::Entropy;
 use ayova::store::Store;
 use ayova::store::inbox::{Event, State};
@@ -102,11 +105,15 @@ pub(crate) struct Circle {
 
 impl Circle {
     async fn new() -> Self {
-        Self::over(Arc::new(MemoryStore::new(1 << 26, 1 << 25))).await
+        Self::over(memory(), Verify::None, CallbackSigning::None).await
     }
 
-    async fn over(store: Arc<dyn Store>) -> Self {
-        Self::with(store, callbacks()).await
+    /// Over this store, with what the gateway demands of signatures and what the sandbox does.
+    async fn over(store: Arc<dyn Store>, verify: Verify, sign: CallbackSigning) -> Self {
+        let mut setup = Setup::new(1);
+        setup.config.callbacks = Some(Callbacks { verify, ..callbacks() });
+        setup.sandbox.callbacks.sign = sign;
+        Self::build(setup, store).await
     }
 
     pub(crate) async fn with(store: Arc<dyn Store>, callbacks: Callbacks) -> Self {
@@ -171,7 +178,10 @@ impl Circle {
 
     /// Sends a request to the receiver; nothing where the connection is closed without an answer.
     pub(crate) async fn call(&self, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-        let request = Request::builder().method(method).uri(path).body(Full::from(body.to_owned())).unwrap();
+        self.ask(Request::builder().method(method).uri(path).body(Full::from(body.to_owned())).unwrap()).await
+    }
+
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Option<(u16, String)> {
         let receiver = self.line.0.lock().unwrap().clone().unwrap();
         let answer = receiver.oneshot(request).await.ok()?;
         let (head, body) = answer.into_parts();
@@ -192,6 +202,10 @@ impl Circle {
     }
 }
 
+fn memory() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new(1 << 26, 1 << 25))
+}
+
 pub(crate) fn callbacks() -> Callbacks {
     let deliver = Deliver {
         url: "http://app.example/payments".parse().unwrap(),
@@ -204,6 +218,7 @@ pub(crate) fn callbacks() -> Callbacks {
         listen: "127.0.0.1:0".parse().unwrap(),
         secret: Secret::new(SECRET.to_owned()),
         sources: ayova::callback::source::Sources::default(),
+        verify: Verify::None,
         deliver: Some(deliver),
         confirm: Confirm::Never,
         sweep: None,

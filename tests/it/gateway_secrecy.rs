@@ -44,10 +44,10 @@ impl io::Write for ToThread {
 ///
 /// One subscriber for the whole binary: with one of its own for a thread, whether an event is seen
 /// depends on which thread met it first (tracing caches that).
-struct Lines;
+pub(crate) struct Lines;
 
 impl Lines {
-    fn capture() -> Self {
+    pub(crate) fn capture() -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             let subscriber = tracing_subscriber::fmt()
@@ -61,7 +61,7 @@ impl Lines {
         Self
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         LINES.with_borrow(|lines| String::from_utf8(lines.clone().unwrap()).unwrap())
     }
 }

@@ -57,7 +57,7 @@ impl Work {
 }
 
 pub(super) fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Received> {
-    let notice = match &arrival.notice {
+    let notice = match arrival.believed() {
         Ok(notice) => notice,
         Err(why) => {
             insert(db, arrival, Some(why))?;
@@ -119,6 +119,7 @@ fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusql
         ":amount": paid.map(|notice| notice.amount.to_string()),
         ":paid_at": notice.and_then(|notice| notice.paid_at.as_ref()),
         ":status": notice.and_then(|notice| notice.status.as_ref()),
+        ":confirmed": arrival.confirmed,
         ":said": quarantine,
         ":body": &*arrival.body,
     })?;
@@ -138,6 +139,7 @@ fn reopen(db: &Connection, n: i64, arrival: &Arrival) -> rusqlite::Result<()> {
         ":amount": notice.map(|notice| notice.amount.to_string()),
         ":paid_at": notice.and_then(|notice| notice.paid_at.as_ref()),
         ":status": notice.and_then(|notice| notice.status.as_ref()),
+        ":confirmed": arrival.confirmed,
         ":body": &*arrival.body,
     })?;
     Ok(())
@@ -320,8 +322,8 @@ VALUES (:id, :merchant, :dialect, :digits, :payment, :state, :received_at, :unti
 
 const REOPEN: &str = "
 UPDATE events SET digits = :digits, state = 'pending', received_at = :received_at, until = :until, ended_at = NULL,
-    forget_at = NULL, attempts = 0, confirmed = :confirmed, origin = :origin, amount = :amount, paid_at = :paid_at, status = :status, said = NULL,
-    body = :body
+    forget_at = NULL, attempts = 0, confirmed = :confirmed, origin = :origin, amount = :amount, paid_at = :paid_at,
+    status = :status, said = NULL, body = :body
 WHERE n = :n";
 
 const POSTPONE: &str = "

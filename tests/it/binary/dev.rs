@@ -3,9 +3,21 @@
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{Running, ended, get, run};
+use super::{Running, ask, ended, get, request, run};
 
-const FREE_PORTS: [&str; 7] = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--sandbox", "127.0.0.1:0"];
+const FREE_PORTS: [&str; 11] = [
+    "dev",
+    "--listen",
+    "127.0.0.1:0",
+    "--admin",
+    "127.0.0.1:0",
+    "--sandbox",
+    "127.0.0.1:0",
+    "--callbacks",
+    "127.0.0.1:0",
+    "--app",
+    "127.0.0.1:0",
+];
 
 fn address<'l>(lines: &'l [String], name: &str) -> &'l str {
     let line = lines.iter().find(|line| line.trim_start().starts_with(name)).unwrap();
@@ -64,6 +76,34 @@ async fn pasting_a_create_twice_creates_once() {
     let body = |answer: &str| answer.split("\r\n\r\n").nth(1).unwrap().to_owned();
     assert_eq!(body(&answers[0]), body(&answers[1]));
     assert_eq!(get(address(&lines, "sandbox"), "/_sandbox/stats").await.json()["creates"], 1);
+}
+
+#[tokio::test]
+async fn a_payment_of_either_generation_is_printed_by_the_receiving_app() {
+    let dev = Running::start(&FREE_PORTS);
+    dev.out.line_with("-X PATCH").await;
+    let lines = dev.out.all();
+    for (create, pay, printed) in [
+        ("create-va", "\"virtualAccountNo\":", "paid    ****8901  150000.00 IDR  snap     evt_"),
+        ("billDetails", "\"virtualAccountNumber\":", "paid    ****5678  150000.00 IDR  classic  evt_"),
+    ] {
+        let is_pay = |line: &str| line.contains("/_sandbox/pay") && line.contains(pay);
+        for wanted in [&(|line: &str| line.contains(create)) as &dyn Fn(&str) -> bool, &is_pay] {
+            let line = lines.iter().find(|line| line.starts_with("curl ") && wanted(line)).unwrap();
+            let mut shell = Command::new("bash");
+            shell.args(["-c", line]).env("no_proxy", "*");
+            assert_eq!(ended(shell).await.code, Some(0), "{line}");
+        }
+        let line = dev.out.line_with(printed).await;
+        let words: Vec<_> = line.split_whitespace().collect();
+        let event = get(address(&lines, "admin"), &format!("/callbacks/{}", words[5])).await.json();
+        assert_eq!(words[6], if event["confirmed"] == true { "confirmed" } else { "unconfirmed" }, "{line} {event}");
+    }
+    // Whoever else posts there is not believed, and nothing is printed.
+    let receiver = address(&lines, "receiver");
+    let forged = r#"{"type":"va.paid","data":{"virtualAccountNo":"1462900000000000"}}"#;
+    assert_eq!(ask(receiver, &request("POST", "/payments", "", forged)).await.status, 401);
+    assert!(!dev.out.all().iter().any(|line| line.contains("****0000")));
 }
 
 #[tokio::test]

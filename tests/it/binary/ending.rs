@@ -118,20 +118,22 @@ async fn an_idle_sandbox_ends_when_told_to() {
 async fn a_taken_address_is_named_with_a_way_out() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let dev = |listen, admin, sandbox| ["dev", "--listen", listen, "--admin", admin, "--sandbox", sandbox];
-    let free = "127.0.0.1:0";
-    let lines = [
-        dev(&address, free, free).to_vec(),
-        dev(free, &address, free).to_vec(),
-        dev(free, free, &address).to_vec(),
-        vec!["sandbox", "--listen", &address],
-    ];
-    for line in lines {
+    let options = ["--listen", "--admin", "--sandbox", "--callbacks", "--app"];
+    let dev = |taken: &str| {
+        let value = |option| if option == taken { address.clone() } else { "127.0.0.1:0".to_owned() };
+        let options = options.into_iter().flat_map(|option| [option.to_owned(), value(option)]);
+        std::iter::once("dev".to_owned()).chain(options).collect::<Vec<_>>()
+    };
+    let mut lines: Vec<_> = options.into_iter().map(|option| (dev(option), format!("({option})"))).collect();
+    lines.push((["sandbox", "--listen", &address].map(str::to_owned).to_vec(), String::new()));
+    for (line, option) in lines {
+        let line: Vec<_> = line.iter().map(String::as_str).collect();
         let ended = run(&line).await;
         assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{line:?}");
         let expected = format!("cannot listen on {address}: ");
         assert!(ended.err.starts_with(&expected), "{}", ended.err);
-        assert!(ended.err.contains("end it, or give another address"), "{}", ended.err);
+        let way_out = format!("end it, or give another address {option}");
+        assert!(ended.err.contains(way_out.trim_end()), "{}", ended.err);
     }
 }
 
