@@ -37,7 +37,7 @@ pub use secret::Secret;
 
 use findings::Findings;
 use interpolate::Sources;
-use raw::{RawCallbackListen, RawCallbacks, RawConfig, RawDeliver, RawMerchant, RawStore, RawStoreKind};
+use raw::{RawCallbackListen, RawCallbacks, RawConfig, RawDeliver, RawMerchant, RawStore, RawStoreKind, RawSweep};
 use read::Kind;
 
 /// One valid configuration (contract section 3).
@@ -160,6 +160,7 @@ impl SampleCallbacks {
             listen: RawCallbackListen { address: self.listen.to_string() },
             secret: self.secret.clone(),
             deliver: Some(deliver),
+            sweep: Some(RawSweep::default()),
             ..RawCallbacks::default()
         }
     }

@@ -63,7 +63,10 @@ impl Events {
         let Some(watches) = &mut self.watches else { return };
         let line = line(account);
         if let Some(watched) = watches.get_mut(&line).filter(|watched| same_life(&watched.account, account)) {
-            watched.look_at = watched.look_at.or(Some(now));
+            if watched.look_at.is_none() {
+                // It lives on beyond the end that was known of it.
+                (watched.look_at, watched.expires) = (Some(now), None);
+            }
             watched.account = Arc::clone(account);
             return;
         }

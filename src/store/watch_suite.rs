@@ -71,7 +71,8 @@ pub(super) async fn accounts_are_due_when_they_were_said_to_be(subject: &mut imp
     let (digits, known) = (both[0].account.digits().to_owned(), both[0].account.as_ref().clone());
     remember(subject, known).await;
     assert_eq!(due(subject, 99, 99).await.len(), 2);
-    assert_eq!(watch(subject, Dialect::Snap, &digits).await.looked, Some(at(21)));
+    let again = watch(subject, Dialect::Snap, &digits).await;
+    assert_eq!((again.looked, again.expires), (Some(at(21)), None), "and its end is not known any more");
 }
 
 pub(super) async fn what_was_there_before_is_watched_and_what_it_was_paid_is_unknown(subject: &mut impl Subject) {

@@ -26,7 +26,8 @@ pub(in crate::store) fn life(account: &Account) -> String {
     }
 }
 
-/// Watches an account from now on; one that is watched goes on as it does.
+/// Watches an account from now on; one that is watched goes on as it does, and of one whose watch had
+/// ended it is not known any more when it ends.
 pub(super) fn keep(db: &Connection, account: &Account, now: Timestamp) -> rusqlite::Result<()> {
     let (life, dialect) = (life(account), account.dialect().name());
     let key = params![account.digits(), &*account.merchant, dialect, life, iso(now)];
@@ -209,7 +210,7 @@ fn pending(db: &Connection, account: &Account) -> rusqlite::Result<Amount> {
 }
 
 pub(super) const GO_ON: &str = "
-UPDATE watches SET look_at = coalesce(look_at, ?5)
+UPDATE watches SET watched_until = iif(look_at IS NULL, NULL, watched_until), look_at = coalesce(look_at, ?5)
 WHERE digits = ?1 AND merchant = ?2 AND dialect = ?3 AND life = ?4";
 
 const KEEP: &str = "

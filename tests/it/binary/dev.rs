@@ -96,8 +96,9 @@ async fn a_payment_of_either_generation_is_printed_by_the_receiving_app() {
         }
         let line = dev.out.line_with(printed).await;
         let words: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(words[6], "confirmed", "{line}");
         let event = get(address(&lines, "admin"), &format!("/callbacks/{}", words[5])).await.json();
-        assert_eq!(words[6], if event["confirmed"] == true { "confirmed" } else { "unconfirmed" }, "{line} {event}");
+        assert_eq!(event["type"], "va.paid", "{event}");
     }
     // Whoever else posts there is not believed, and nothing is printed.
     let receiver = address(&lines, "receiver");
