@@ -24,6 +24,7 @@ use super::schedule::{Next, Outcome, Standing, judge, pause, retry_after};
 use super::{event, notice};
 use crate::clock::SharedClock;
 use crate::config::Deliver;
+use crate::crash::{self, Place};
 use crate::document::Document;
 use crate::entropy::Entropy;
 use crate::reference::AccountQuery;
@@ -143,6 +144,7 @@ impl Deliverer {
     /// One attempt and its record; the event's id. Until it is recorded the event is not tried again.
     async fn deliver(&self, event: Event, stop: &CancellationToken) -> String {
         let (outcome, said) = self.attempt(&event).await;
+        crash::pass(Place::Told);
         let now = self.means.clock.now();
         let attempts = event.attempts.saturating_add(1);
         let jitter = self.means.entropy.up_to(pause(attempts) / 5);

@@ -29,6 +29,7 @@ use super::notice;
 use super::source::Sources;
 use crate::clock::SharedClock;
 use crate::config::{Callbacks, Config, Secret};
+use crate::crash::{self, Place};
 use crate::dialect::Dialect;
 use crate::document::Document;
 use crate::entropy::Entropy;
@@ -175,6 +176,7 @@ impl Receiving {
         });
         match timeout(STORE_PATIENCE, self.means.store.inbox().receive(Arc::clone(&arrival))).await {
             Ok(Ok(Received::Queued)) => {
+                crash::pass(Place::Kept);
                 self.means.bell.ring();
                 (Intake::Stored, acknowledgement(dialect))
             }
