@@ -14,11 +14,15 @@ pub enum Place {
     Answered,
     /// The answer is stored, the app has not seen it.
     Stored,
+    /// A callback is kept, its sender does not know.
+    Kept,
+    /// The app has been told of a payment, what it said is not stored.
+    Told,
 }
 
 impl Place {
-    /// All, in the order a request passes them.
-    pub const ALL: [Self; 4] = [Self::Begun, Self::Sending, Self::Answered, Self::Stored];
+    /// All, in the order a request passes them, then a callback.
+    pub const ALL: [Self; 6] = [Self::Begun, Self::Sending, Self::Answered, Self::Stored, Self::Kept, Self::Told];
 
     /// Name in `AYOVA_CRASH`.
     #[must_use]
@@ -28,6 +32,8 @@ impl Place {
             Self::Sending => "sending",
             Self::Answered => "answered",
             Self::Stored => "stored",
+            Self::Kept => "kept",
+            Self::Told => "told",
         }
     }
 }

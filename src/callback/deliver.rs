@@ -25,6 +25,7 @@ use super::event;
 use super::schedule::{Next, Outcome, Standing, judge, pause, retry_after};
 use crate::clock::SharedClock;
 use crate::config::Deliver;
+use crate::crash::{self, Place};
 use crate::entropy::Entropy;
 use crate::reference::AccountQuery;
 use crate::store::Store;
@@ -173,13 +174,16 @@ impl Deliverer {
             Checked::Later(then, why) => (Fate::Postponed(then.min(event.until)), why),
             Checked::Contradicted(why) => (Fate::Quarantined, why),
         };
-        let (id, said) = (event.id.clone(), said.to_owned());
-        Some(Attempt { id, at: self.means.clock.now(), attempts: event.attempts, fate, said, confirmed: false })
+        // What ends without having been found true is neither told nor counted.
+        let (at, said) = (self.means.clock.now(), said.to_owned());
+        let (confirmed, counts) = (false, false);
+        Some(Attempt { id: event.id.clone(), at, attempts: event.attempts, fate, said, confirmed, counts })
     }
 
     /// One attempt.
     async fn tried(&self, event: &Event) -> Attempt {
         let (outcome, said) = self.attempt(event).await;
+        crash::pass(Place::Told);
         let now = self.means.clock.now();
         let attempts = event.attempts.saturating_add(1);
         let jitter = self.means.entropy.up_to(pause(attempts) / 5);
@@ -188,7 +192,7 @@ impl Deliverer {
             Next::Again(then) => Fate::Postponed(then),
             Next::Dead => Fate::Dead,
         };
-        Attempt { id: event.id.clone(), at: now, attempts, fate, said, confirmed: event.confirmed }
+        Attempt { id: event.id.clone(), at: now, attempts, fate, said, confirmed: event.confirmed, counts: true }
     }
 
     /// Posts it once.

@@ -32,6 +32,7 @@ use super::verify::{self, Check};
 use super::{after, notice};
 use crate::clock::SharedClock;
 use crate::config::{Callbacks, Config, Confirm, Secret};
+use crate::crash::{self, Place};
 use crate::dialect::Dialect;
 use crate::document::Document;
 use crate::entropy::Entropy;
@@ -190,6 +191,7 @@ impl Receiving {
         });
         match timeout(STORE_PATIENCE, self.means.store.inbox().receive(Arc::clone(&arrival))).await {
             Ok(Ok(Received::Queued)) => {
+                crash::pass(Place::Kept);
                 self.means.bell.ring();
                 (Intake::Stored, acknowledgement(dialect))
             }

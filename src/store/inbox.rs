@@ -232,6 +232,8 @@ pub struct Attempt {
     pub said: String,
     /// Whether upstream has confirmed the payment by now.
     pub confirmed: bool,
+    /// Whether, should it end so, its money counts as told.
+    pub counts: bool,
 }
 
 /// What became of an operator's wish to send an event again.

@@ -39,7 +39,15 @@ fn arrived(id: &str, body: &str, time: i64) -> Arc<Arrival> {
 }
 
 fn ended(id: &str, time: i64, fate: Fate) -> Attempt {
-    Attempt { id: id.to_owned(), at: at(time), attempts: 2, fate, said: "so".to_owned(), confirmed: true }
+    Attempt {
+        id: id.to_owned(),
+        at: at(time),
+        attempts: 2,
+        fate,
+        said: "so".to_owned(),
+        confirmed: true,
+        counts: fate != Fate::Quarantined,
+    }
 }
 
 async fn due(subject: &mut dyn Subject, time: i64) -> Vec<String> {

@@ -143,7 +143,7 @@ impl Events {
         };
         (event.state, event.due, event.ended) = (end, None, Some(attempt.at));
         let line = line(event);
-        if end != State::Quarantined && event.kind == EventKind::Paid && !event.counted {
+        if attempt.counts && event.kind == EventKind::Paid && !event.counted {
             event.counted = true;
             let payment = row.key.as_ref().map(|(_, _, payment)| payment.clone());
             let (amount, paid_at) = (event.amount, event.paid_at.clone());

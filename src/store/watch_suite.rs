@@ -101,6 +101,7 @@ pub(super) async fn payments_are_counted_once_when_they_end(subject: &mut impl S
         fate,
         said: String::new(),
         confirmed: true,
+        counts: fate != Fate::Quarantined,
     };
     for (id, time) in [("e1", 5), ("e2", 7)] {
         subject.next().inbox().receive(paid(id, &format!("   {ONE}"), time, "5000.00")).await.unwrap();
@@ -111,6 +112,11 @@ pub(super) async fn payments_are_counted_once_when_they_end(subject: &mut impl S
     assert!(subject.next().inbox().event("e1").await.unwrap().unwrap().counted);
     // What was not true does not count.
     subject.next().inbox().attempted(ended("e2", Fate::Quarantined)).await.unwrap();
+    assert_eq!(watch(subject, Dialect::Snap, ONE).await.counted.latest, Some(at(5)));
+    // Nor does what was given up without having been found true.
+    subject.next().inbox().receive(paid("e3", PADDED, 8, "5000.00")).await.unwrap();
+    let given_up = Attempt { counts: false, ..ended("e3", Fate::Dead) };
+    subject.next().inbox().attempted(given_up).await.unwrap();
     assert_eq!(watch(subject, Dialect::Snap, ONE).await.counted.latest, Some(at(5)));
     // A new life begins with nothing.
     remember(subject, (*account(PADDED, "S", at(8))).clone()).await;
@@ -174,6 +180,7 @@ pub(super) async fn a_payment_found_by_its_sum_is_not_told_again(subject: &mut i
             fate: Fate::Delivered,
             said: String::new(),
             confirmed: true,
+            counts: true,
         };
         subject.next().inbox().attempted(attempt).await.unwrap();
     }

@@ -121,7 +121,7 @@ impl Order {
 }
 
 /// Nothing where the connection broke or no answer came.
-async fn send(to: SocketAddr, method: Method, path: &str, id: &str, body: Option<Value>) -> Option<Answer> {
+pub(crate) async fn send(to: SocketAddr, method: Method, path: &str, id: &str, body: Option<Value>) -> Option<Answer> {
     timeout(PATIENCE, exchange(to, method, path, id, body)).await.ok()?.ok()
 }
 

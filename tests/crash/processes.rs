@@ -7,10 +7,21 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::client::get;
+use http::Method;
+use serde_json::json;
+
+use crate::client::{get, send};
 
 /// The binary under test, with its crash points.
 const AYOVA: &str = env!("CARGO_BIN_EXE_ayova");
+
+/// What callbacks' senders know.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Where callbacks of a generation go.
+pub(crate) fn callback_path(dialect: &str) -> String {
+    format!("/callbacks/{dialect}/AYOTST/{SECRET}")
+}
 
 /// Longest time a process may take to listen.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -48,22 +59,26 @@ pub(crate) struct World {
     pub(crate) sandbox: SocketAddr,
     /// Where the gateway is, whichever process serves it.
     pub(crate) gateway: SocketAddr,
-    admin: SocketAddr,
+    /// Where that gateway takes callbacks.
+    pub(crate) callbacks: SocketAddr,
+    /// Where its operators are.
+    pub(crate) admin: SocketAddr,
     _sandbox: Process,
     folder: tempfile::TempDir,
 }
 
 impl World {
-    /// A running sandbox and a configuration for the gateway.
-    pub(crate) async fn new(idempotency_mode: &str) -> Result<Self, String> {
+    /// A running sandbox and a configuration for the gateway, which tells of payments where `deliver` says.
+    pub(crate) async fn new(idempotency_mode: &str, deliver: &str) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let (sandbox, gateway, admin) = (free_port(), free_port(), free_port());
+        let (sandbox, gateway, admin, callbacks) = (free_port(), free_port(), free_port(), free_port());
         let config = format!(
             "version: 1\nlisten: {{ address: \"{gateway}\" }}\nadmin: {{ address: \"{admin}\" }}\n\
              upstream: {{ base_url: \"http://{sandbox}\", attempt_timeout: 2s, deadline: 6s }}\n\
              merchants:\n  - name: sample\n    merchant_code: AYOTST\n    client_id: sandbox-client\n    \
              client_secret: sandbox-secret\n    private_key: ${{file:{key}}}\n\
-             store: {{ kind: sqlite, path: ayova.db }}\nlog: {{ level: error }}\n",
+             store: {{ kind: sqlite, path: ayova.db }}\nlog: {{ level: error }}\n\
+             callbacks: {{ listen: {{ address: \"{callbacks}\" }}, secret: {SECRET}, confirm: never, deliver: {deliver} }}\n",
             key = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/sandbox-key.pem").display(),
         );
         let mut file = std::fs::File::create(folder.path().join("ayova.yaml")).map_err(|error| error.to_string())?;
@@ -75,7 +90,15 @@ impl World {
         simulator.args(["sandbox", "--listen", &sandbox.to_string(), "--config"]).arg(&switches);
         let process = Process::start(&mut simulator);
         wait_for(sandbox, "/_sandbox/stats").await?;
-        Ok(Self { sandbox, gateway, admin, _sandbox: process, folder })
+        let addresses = json!({
+            "snap": format!("http://{callbacks}{}", callback_path("snap")),
+            "classic": format!("http://{callbacks}{}", callback_path("classic")),
+        });
+        let told = send(sandbox, Method::PUT, "/_sandbox/callbacks", "", Some(addresses)).await;
+        if told.is_none_or(|answer| answer.status != 200) {
+            return Err("the sandbox does not take the callbacks' addresses".to_owned());
+        }
+        Ok(Self { sandbox, gateway, callbacks, admin, _sandbox: process, folder })
     }
 
     /// The gateway over this round's store; it dies by itself at `crash`, if that is given.

@@ -1,9 +1,13 @@
 //! One round: load, death, restart, comparison.
+//!
+//! What takes time and no work, an app's hearing of payments it has refused once, is left to the
+//! round's [`Rest`], which may go on beside the next rounds.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ayova::crash::Place;
@@ -14,8 +18,10 @@ use serde_json::json;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
+use crate::app::App;
 use crate::client::{Answer, CLASSIC_FROM, Order, get, put_faults};
-use crate::processes::World;
+use crate::payments::{self, ANNOUNCED, Announcements, Told};
+use crate::processes::{Process, World};
 
 /// Apps that send at once.
 const CLIENTS: u64 = 16;
@@ -36,6 +42,9 @@ pub(crate) struct Figures {
     unanswered: u64,
     updates: u64,
     places: u64,
+    acknowledged: u64,
+    dead: u64,
+    again: u64,
 }
 
 impl Figures {
@@ -46,14 +55,22 @@ impl Figures {
         self.updates += other.updates;
         self.places += other.places;
     }
+
+    /// Adds what came of a round's payments.
+    pub(crate) fn add_told(&mut self, told: &Told) {
+        self.acknowledged += told.acknowledged;
+        self.dead += told.dead;
+        self.again += told.again;
+    }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} creates answered before a death, {} left without an answer by it, {} updates, {} deaths at chosen places",
-            self.answered, self.unanswered, self.updates, self.places
+            "{} creates answered before a death, {} left without an answer by it, {} updates, {} deaths at chosen places, \
+             {} callbacks acknowledged ({} in dead letter), {} deliveries of what the app had",
+            self.answered, self.unanswered, self.updates, self.places, self.acknowledged, self.dead, self.again
         )
     }
 }
@@ -88,25 +105,40 @@ impl Book {
     }
 }
 
+/// What is left of a round: the app is to hear of every acknowledged callback.
+pub(crate) struct Rest {
+    world: World,
+    _gateway: Process,
+    app: App,
+    announcements: Announcements,
+}
+
+impl Rest {
+    /// Waits for that and judges it.
+    pub(crate) async fn end(self) -> Result<Told, String> {
+        payments::compare(&self.world, &self.app, &self.announcements).await
+    }
+}
+
+fn faults(share: f64) -> serde_json::Value {
+    json!([
+        {"match": {"operation": "snap.create", "probability": share}, "fault": {"reset_after_commit": true}},
+        {"match": {"operation": "snap.create", "probability": share}, "fault": {"reset_before": true}},
+        {"match": {"operation": "classic.create", "probability": share}, "fault": {"reset_after_commit": true}},
+        {"match": {"operation": "classic.create", "probability": share}, "fault": {"reset_before": true}},
+        {"match": {"operation": "classic.create", "probability": 0.3}, "fault": {"latency": "20ms"}},
+        {"match": {"operation": "snap.create", "probability": 0.3}, "fault": {"latency": "20ms"}},
+        {"match": {"operation": "snap.update", "probability": 0.3}, "fault": {"latency": "20ms"}},
+    ])
+}
+
 /// Plays the round of a seed.
-pub(crate) async fn play(seed: u64) -> Result<Figures, String> {
+pub(crate) async fn play(seed: u64) -> Result<(Figures, Rest), String> {
     let mut random = StdRng::seed_from_u64(seed);
     let mode = if random.random_bool(0.5) { "replay" } else { "conflict" };
-    let world = World::new(mode).await?;
-    let share = random.random_range(0.0..0.1);
-    put_faults(
-        world.sandbox,
-        json!([
-            {"match": {"operation": "snap.create", "probability": share}, "fault": {"reset_after_commit": true}},
-            {"match": {"operation": "snap.create", "probability": share}, "fault": {"reset_before": true}},
-            {"match": {"operation": "classic.create", "probability": share}, "fault": {"reset_after_commit": true}},
-            {"match": {"operation": "classic.create", "probability": share}, "fault": {"reset_before": true}},
-            {"match": {"operation": "classic.create", "probability": 0.3}, "fault": {"latency": "20ms"}},
-            {"match": {"operation": "snap.create", "probability": 0.3}, "fault": {"latency": "20ms"}},
-            {"match": {"operation": "snap.update", "probability": 0.3}, "fault": {"latency": "20ms"}},
-        ]),
-    )
-    .await?;
+    let (app, well) = payments::app(random.random(), random.random_bool(0.25)).await;
+    let world = World::new(mode, &app.deliver()).await?;
+    put_faults(world.sandbox, faults(random.random_range(0.0..0.1))).await?;
     let place = random.random_bool(0.5).then(|| {
         let place = Place::ALL[random.random_range(0..Place::ALL.len())];
         format!("{}:{}", place.name(), random.random_range(1..40))
@@ -118,7 +150,13 @@ pub(crate) async fn play(seed: u64) -> Result<Figures, String> {
         let (book, seed, to) = (Rc::clone(&book), random.random::<u64>() ^ app, world.gateway);
         apps.spawn_local(async move { app_loop(seed, to, &book).await });
     }
-    let lifetime = Duration::from_millis(random.random_range(5..250));
+    let announcements = Rc::new(RefCell::new(Announcements::default()));
+    for account in 0..ANNOUNCED {
+        let (book, seed, to) = (Rc::clone(&announcements), random.random(), world.callbacks);
+        apps.spawn_local(async move { payments::announce(seed, to, account, &book).await });
+    }
+    apps.spawn_local(payments::pay(random.random(), world.sandbox));
+    let lifetime = Duration::from_millis(random.random_range(5..350));
     let deadline = Instant::now() + if place.is_some() { Duration::from_secs(3) } else { lifetime };
     apps.run_until(async {
         while Instant::now() < deadline && gateway.runs() {
@@ -129,6 +167,7 @@ pub(crate) async fn play(seed: u64) -> Result<Figures, String> {
     gateway.kill();
     // Requests that are on the way now find nobody; their apps know no more than that.
     drop(apps);
+    well.store(true, Ordering::Relaxed);
     put_faults(world.sandbox, json!([])).await?;
     let again = world.start_gateway(None).await?;
     let mut book = book.take();
@@ -140,10 +179,11 @@ pub(crate) async fn play(seed: u64) -> Result<Figures, String> {
         unanswered: book.sent.keys().filter(|order| !book.answers.contains_key(order)).count() as u64,
         updates: book.updates,
         places: u64::from(place.is_some()),
+        ..Figures::default()
     };
+    payments::repeat(random.random(), world.callbacks, &announcements).await;
     compare(&world, book).await?;
-    again.kill();
-    Ok(figures)
+    Ok((figures, Rest { world, _gateway: again, app, announcements: announcements.take() }))
 }
 
 /// Sends orders, most of them more than once, and updates of those that were answered.

@@ -4,6 +4,9 @@
 //! that functions around the tests may unwrap and index as the tests do.
 
 #[cfg(test)]
+#[path = "../app/mod.rs"]
+mod app;
+#[cfg(test)]
 mod asks;
 #[cfg(test)]
 mod binary;

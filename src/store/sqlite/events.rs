@@ -167,7 +167,7 @@ fn attempted(db: &Connection, attempt: &Attempt) -> rusqlite::Result<()> {
     };
     let ending = |row: &Row<'_>| Ok((Line::read(row)?, settled(row)?));
     let Some((line, settled)) = db.prepare_cached(END)?.query_row(ended, ending).optional()? else { return Ok(()) };
-    if let Some(settled) = settled.filter(|_| state != State::Quarantined) {
+    if let Some(settled) = settled.filter(|_| attempt.counts) {
         watches::count(db, &settled)?;
         db.prepare_cached(COUNTED)?.execute([&attempt.id])?;
     }

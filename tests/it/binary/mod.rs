@@ -5,6 +5,7 @@
 //! test machine may be busy, and never the time a passing test takes. Dropping a process kills it.
 
 mod admin;
+mod callbacks;
 mod commands;
 mod dev;
 mod ending;

@@ -302,8 +302,15 @@ async fn the_file_of_version_3_opens() {
             store.inbox().receive(paid(id, number, time, "5000.00")).await.unwrap();
         }
         let fate = Fate::Delivered;
-        let delivered =
-            Attempt { id: "e1".to_owned(), at: at(2), attempts: 1, fate, said: "200".to_owned(), confirmed: false };
+        let delivered = Attempt {
+            id: "e1".to_owned(),
+            at: at(2),
+            attempts: 1,
+            fate,
+            said: "200".to_owned(),
+            confirmed: false,
+            counts: true,
+        };
         store.inbox().attempted(delivered).await.unwrap();
         drop(store);
         fs::copy(folder.path().join("ayova.db"), fixture_path("store-v3.db")).unwrap();
