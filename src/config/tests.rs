@@ -136,7 +136,7 @@ callbacks:
             c.yaml:12:16: store.kind: `redis` is not available in this version (store: { kind: sqlite } on a local disk; one process serves a file)
             c.yaml:12:23: store.url: not available in this version (store: { kind: sqlite, path: ./data/ayova.db } has no address)
             c.yaml:14:13: callbacks.listen.tls: not available in this version (remove it; let a proxy that ends TLS stand before this listener)
-            11 problems; see config/example.yaml"#]],
+            9 problems; see config/example.yaml"#]],
     );
     refused(
         &valid_and("listen: { auth: mtls }\nstore: { kind: memory, path: x.db }\n"),
@@ -217,27 +217,27 @@ fn signatures_are_checked_with_exactly_the_keys_they_need() {
     refused(
         &with("  verify: hmac_sha512\n  public_key: x\n"),
         &expect![[r#"
-        c.yaml:18:15: callbacks.public_key: goes with verify: rsa_transactional (leave it out, or say so)
-        1 problem; see config/example.yaml"#]],
+            c.yaml:17:15: callbacks.public_key: goes with verify: rsa_transactional (leave it out, or say so)
+            1 problem; see config/example.yaml"#]],
     );
     refused(
         &with("  public_key: x\n"),
         &expect![[r#"
-        c.yaml:17:15: callbacks.public_key: goes with verify: rsa_transactional (leave it out, or say so)
-        1 problem; see config/example.yaml"#]],
+            c.yaml:16:15: callbacks.public_key: goes with verify: rsa_transactional (leave it out, or say so)
+            1 problem; see config/example.yaml"#]],
     );
     refused(
         &with("  verify: rsa_transactional\n  public_key: x\n"),
         &expect![[r#"
-        c.yaml:18:15: callbacks.public_key: no PEM key found: give the whole text, from its -----BEGIN line to its -----END line (a DER file becomes PEM with `openssl rsa -inform DER`) (usually ${file:ayoconnect-public.pem})
-        1 problem; see config/example.yaml"#]],
+            c.yaml:17:15: callbacks.public_key: no PEM key found: give the whole text, from its -----BEGIN line to its -----END line (a DER file becomes PEM with `openssl rsa -inform DER`) (usually ${file:ayoconnect-public.pem})
+            1 problem; see config/example.yaml"#]],
     );
     let private = "  verify: rsa_transactional\n  public_key: ${file:sandbox-key.pem}\n";
     refused(
         &with(private),
         &expect![[r#"
-        c.yaml:18:15: callbacks.public_key: this is a private key, and only the public one belongs here: `openssl pkey -pubout` prints it (usually ${file:ayoconnect-public.pem})
-        1 problem; see config/example.yaml"#]],
+            c.yaml:17:15: callbacks.public_key: this is a private key, and only the public one belongs here: `openssl pkey -pubout` prints it (usually ${file:ayoconnect-public.pem})
+            1 problem; see config/example.yaml"#]],
     );
 }
 
