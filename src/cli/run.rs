@@ -44,6 +44,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     tracing::info!(
         listen = %app.listen,
         admin = %app.admin,
+        callbacks = app.callbacks.map(tracing::field::display),
         upstream = %config.upstream.base_url,
         merchants = config.merchants.len(),
         "ready"

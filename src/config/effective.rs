@@ -284,7 +284,7 @@ fn write_value(yaml: &mut String, value: &tree::Value, depth: usize) {
                 }
             }
         }
-        tree::Value::Text(text) if is_plain(&text.text) => yaml.push_str(&format!(" {}\n", text.text)),
+        tree::Value::Text(text) if is_plain(&text.text) => yaml.push_str(&format!(" {}\n", text.text.as_str())),
         tree::Value::Text(text) => yaml.push_str(&format!(" {}\n", Value::from(text.text.as_str()))),
         tree::Value::Bool(value) => yaml.push_str(&format!(" {value}\n")),
         tree::Value::Integer(value) => yaml.push_str(&format!(" {value}\n")),
