@@ -13,6 +13,7 @@ use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Instant;
 
+use crate::caller::Unproven;
 use crate::config::Secret;
 use crate::dialect::{Dialect, Fault, Operation, OperationKind};
 use crate::document::Document;
@@ -345,7 +346,8 @@ pub struct Trace {
     pub cause: Option<Cause>,
 }
 
-/// Why a try gave no answer that says what happened; a closed set, so that a log can be searched for it.
+/// Why a try gave no answer that says what happened, or why there was none; a closed set, so that a log can
+/// be searched for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// No connection could be had.
@@ -368,6 +370,8 @@ pub enum Cause {
     Deadline,
     /// It could not be built or signed.
     Defect,
+    /// The caller is nobody.
+    Unproven(Unproven),
 }
 
 impl Cause {
@@ -385,6 +389,7 @@ impl Cause {
             Self::BreakerOpen => "breaker_open",
             Self::Deadline => "deadline",
             Self::Defect => "defect",
+            Self::Unproven(why) => why.name(),
         }
     }
 }

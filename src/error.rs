@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use crate::call::{About, Trace};
+use crate::caller::Unproven;
 use crate::dialect::Fault;
 
 /// Why the gateway answers itself.
@@ -18,8 +19,8 @@ pub enum Error {
     UnknownRoute,
     /// The path exists with other methods: the `Allow` header's value.
     MethodNotAllowed(&'static str),
-    /// The credentials and the merchant's header disagree, or there are none.
-    Unauthenticated,
+    /// The caller is nobody who is known, or speaks for somebody else.
+    Unauthenticated(Unproven),
     /// The merchant's header names nobody who is configured.
     UnknownMerchant,
     /// Over the rate; a try may succeed after this long.
@@ -128,7 +129,7 @@ impl Error {
         match self {
             Self::UnknownRoute => Reason::UnknownRoute,
             Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
-            Self::Unauthenticated => Reason::Unauthenticated,
+            Self::Unauthenticated(_) => Reason::Unauthenticated,
             Self::UnknownMerchant => Reason::UnknownMerchant,
             Self::RateLimited(_) => Reason::RateLimited,
             Self::TooManyInFlight => Reason::TooManyInFlight,
@@ -157,7 +158,7 @@ impl Error {
         vec![
             Self::UnknownRoute,
             Self::MethodNotAllowed("POST"),
-            Self::Unauthenticated,
+            Self::Unauthenticated(Unproven::Disagreement),
             Self::UnknownMerchant,
             Self::RateLimited(Duration::from_secs(1)),
             Self::TooManyInFlight,
@@ -177,6 +178,12 @@ impl Error {
             Self::ShuttingDown,
             Self::Internal,
         ]
+    }
+}
+
+impl From<Unproven> for Error {
+    fn from(why: Unproven) -> Self {
+        Self::Unauthenticated(why)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod admin;
 pub mod app;
 pub mod call;
 pub mod callback;
+pub mod caller;
 pub mod cli;
 pub mod clock;
 pub mod config;

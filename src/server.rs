@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Where a request's connection comes from; among its extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
+
+/// DNS names and URIs of the verified client certificate; among a request's extensions where its
+/// connection has one.
+#[derive(Clone, Debug)]
+pub struct ClientNames(pub Arc<[String]>);
 
 /// A listener that is bound and not yet served.
 #[derive(Debug)]

@@ -148,7 +148,7 @@ impl Gateway {
             .layer(layer(Arc::new(Observe { metrics: Arc::clone(metrics), entropy: entropy.clone() }), observe))
             .layer(layer(Arc::new(Render { clock: Arc::clone(clock), classic_validation_status }), render))
             .layer(layer(Arc::new(dispatching), dispatch))
-            .layer(layer(Arc::new(Identify::new(&merchants)), identify))
+            .layer(layer(Arc::new(Identify::new(config, &merchants)), identify))
             .layer(layer(Arc::clone(&limits), rate_limit))
             .layer(layer(Arc::new(collecting(config)), collect))
             .layer(layer(Arc::new(validating(config, surroundings)), validate))

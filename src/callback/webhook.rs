@@ -11,6 +11,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 /// What deliveries to one app are signed with.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ impl WebhookKey {
     /// In words what is expected, never with a part of the text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let encoded = text.strip_prefix("whsec_").ok_or("does not start with whsec_")?;
-        let bytes = STANDARD.decode(encoded).map_err(|_| "what follows whsec_ is not base64")?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| "what follows whsec_ is not base64").map(Zeroizing::new)?;
         if !BYTES.contains(&bytes.len()) {
             return Err("what follows whsec_ is not 24 to 64 bytes in base64");
         }

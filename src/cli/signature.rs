@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use zeroize::Zeroizing;
 
 use crate::signature::{
     BodyHash, Encoding, HmacKey, KeyError, PrivateKey, PublicKey, Scheme, SignedRequest, SigningFailed, StringToSign,
@@ -465,13 +466,14 @@ fn read_token(path: &Path) -> Result<String, SignatureCliError> {
 
 /// The secret's bytes are signed with as they are; only the newline an editor adds is dropped.
 fn secret_key(path: &Path) -> Result<HmacKey, SignatureCliError> {
-    let secret = read(path)?;
+    let secret = Zeroizing::new(read(path)?);
     let line = secret.strip_suffix(b"\n").map_or(secret.as_slice(), |line| line.strip_suffix(b"\r").unwrap_or(line));
     Ok(HmacKey::new(line))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKey, SignatureCliError> {
-    PrivateKey::from_pem(&read_text(path)?).map_err(|source| SignatureCliError::Key { path: path.to_owned(), source })
+    let pem = Zeroizing::new(read_text(path)?);
+    PrivateKey::from_pem(&pem).map_err(|source| SignatureCliError::Key { path: path.to_owned(), source })
 }
 
 fn public_key(path: &Path) -> Result<PublicKey, SignatureCliError> {

@@ -11,19 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check_callbacks;
+use super::check_callers;
 use super::findings::Findings;
 use super::problem::Problem;
 use super::quantity::{Size, Span};
 use super::raw::{
-    Auth, RawAdmin, RawConfig, RawEncoding, RawErrors, RawIdempotency, RawLevel, RawListen, RawLog, RawLogFormat,
+    RawAdmin, RawAuth, RawConfig, RawEncoding, RawErrors, RawIdempotency, RawLevel, RawListen, RawLog, RawLogFormat,
     RawMerchant, RawMissingKey, RawOnMismatch, RawOnMiss, RawRate, RawRateLimit, RawReference, RawSameTrxId, RawScheme,
     RawSignature, RawStore, RawStoreKind, RawUpstream,
 };
 use super::sandbox::UpdateMethod;
 use super::{
-    Admin, Breaker, ClassicUpstream, Config, Errors, Idempotency, Listen, Log, LogFormat, MerchantConfig, MissingKey,
-    OnMismatch, OnMiss, Rate, RateLimit, Reference, Retry, SameTrxId, Secret, Shutdown, SignatureConfig, SnapUpstream,
-    Store, Upstream,
+    Admin, Auth, Breaker, ClassicUpstream, Config, Errors, Idempotency, Listen, Log, LogFormat, MerchantConfig,
+    MissingKey, OnMismatch, OnMiss, Rate, RateLimit, Reference, Retry, SameTrxId, Secret, Shutdown, SignatureConfig,
+    SnapUpstream, Store, Upstream,
 };
 use crate::dialect::OperationId;
 use crate::signature::{Encoding, PrivateKey, Scheme};
@@ -33,6 +34,8 @@ pub(super) fn check(raw: &RawConfig, mut found: Findings) -> Result<Config, Vec<
     let listen = check_listen(&raw.listen, &mut found);
     let admin = check_admin(&raw.admin, listen.as_ref(), &mut found);
     let upstream = check_upstream(&raw.upstream, &mut found);
+    // Nothing verifies certificates yet: `listen.tls` is refused.
+    check_callers::check(raw, false, &mut found);
     let merchants = check_merchants(&raw.merchants, raw.upstream.snap.enabled, &mut found);
     let idempotency = check_idempotency(&raw.idempotency, &mut found);
     let reference = check_reference(&raw.reference, &mut found);
@@ -91,19 +94,23 @@ fn assemble<T>(
 
 fn check_listen(raw: &RawListen, found: &mut Findings) -> Option<Listen> {
     let address = socket_address("listen.address", &raw.address, found);
-    match raw.auth {
-        Auth::None => {
-            if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
-                found.report(
-                    "listen.address",
-                    "not a loopback address, which `listen.auth: none` needs",
-                    "listen on 127.0.0.1 or [::1]: whoever reaches this port acts as the merchant",
-                );
-            }
-        }
+    let exposed = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+    let auth = match raw.auth {
+        RawAuth::None => Auth::None,
+        RawAuth::ApiKey => Auth::ApiKey,
+        RawAuth::Mtls => Auth::Mtls,
+    };
+    // A refused `auth` is taken for `none` here, and has been complained about.
+    if exposed && auth == Auth::None && !found.has_refused("listen.auth") {
+        found.report(
+            "listen.address",
+            "not a loopback address, which `listen.auth: none` needs",
+            "listen on 127.0.0.1 or [::1], or set listen.auth: api_key: whoever reaches this port acts as the merchant",
+        );
     }
     let listen = Listen {
         address: address.unwrap_or(NOWHERE),
+        auth,
         max_body_bytes: size_within("listen.max_body", raw.max_body, BODY, found).try_into().unwrap_or(usize::MAX),
         body_timeout: within("listen.body_timeout", raw.body_timeout, PAUSE, found),
         header_timeout: within("listen.header_timeout", raw.header_timeout, PAUSE, found),
@@ -290,6 +297,8 @@ fn check_merchants(raw: &[RawMerchant], snap: bool, found: &mut Findings) -> Vec
             client_secret: merchant.client_secret.clone(),
             private_key,
             channel_id: Arc::from(merchant.channel_id.as_str()),
+            api_keys: check_callers::digests(&merchant.api_keys),
+            client_names: merchant.client_names.clone(),
             rate_limit: merchant.rate_limit.as_ref().map(rate_limit),
             deliver: merchant
                 .callbacks

@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
     fn text(&mut self, text: &Text, place: Place, schema: &Json, path: &str) -> Option<Json> {
         let kind = schema.get("x-quantity").and_then(Json::as_str).unwrap_or_default();
         match quantity::complaint(kind, &text.text) {
-            None => Some(Json::String(text.text.clone())),
+            None => Some(Json::String(String::clone(&text.text))),
             Some(expected) => {
                 self.found.problems.push(Problem::new(Some(place), path, expected));
                 None
@@ -169,14 +169,14 @@ impl<'a> Walk<'a> {
             return self.list_words(path, words);
         };
         if words.contains(&text.as_str()) {
-            return Some(Json::String(text.clone()));
+            return Some(Json::String(String::clone(text)));
         }
         if let Some(later) = later::value(self.later, path, text) {
-            let problem = Problem::new(Some(node.place), path, format!("`{text}` is {}", later::REFUSAL));
+            let problem = Problem::new(Some(node.place), path, format!("`{}` is {}", text.as_str(), later::REFUSAL));
             self.found.problems.push(problem.hint(later.hint));
             return None;
         }
-        let found = if *outside { "the value".to_owned() } else { format!("`{text}`") };
+        let found = if *outside { "the value".to_owned() } else { format!("`{}`", text.as_str()) };
         let message = match words {
             [only] => format!("{found} is not `{only}`, the only choice"),
             _ => format!("{found} is not one of {}", words.join(", ")),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::quantity::{Size, Span};
 use super::raw::{
-    Auth, RawAdmin, RawBreaker, RawCallbackListen, RawCallbacks, RawClassic, RawConfig, RawConfirm, RawDeliver,
+    RawAdmin, RawAuth, RawBreaker, RawCallbackListen, RawCallbacks, RawClassic, RawConfig, RawConfirm, RawDeliver,
     RawEncoding, RawErrors, RawIdempotency, RawLevel, RawListen, RawLog, RawLogFormat, RawMerchant,
     RawMerchantCallbacks, RawMissingKey, RawOnMismatch, RawOnMiss, RawOperations, RawRate, RawRateLimit, RawReference,
     RawRetry, RawSameTrxId, RawScheme, RawShutdown, RawSignature, RawSnap, RawStore, RawStoreKind, RawSweep,
@@ -16,8 +16,8 @@ use super::raw::{
 use super::sandbox::UpdateMethod;
 use super::tree::{self, Key, Node};
 use super::{
-    Callbacks, Config, Confirm, Deliver, Errors, Idempotency, Log, LogFormat, MerchantConfig, MissingKey, OnMismatch,
-    OnMiss, Rate, RateLimit, Reference, SameTrxId, Secret, SignatureConfig, Store, Upstream, Verify,
+    Auth, Callbacks, Config, Confirm, Deliver, Errors, Idempotency, Log, LogFormat, MerchantConfig, MissingKey,
+    OnMismatch, OnMiss, Rate, RateLimit, Reference, SameTrxId, Secret, SignatureConfig, Store, Upstream, Verify,
 };
 use crate::callback::source::Cidr;
 use crate::dialect::OperationId;
@@ -47,7 +47,11 @@ fn mirror(config: &Config) -> RawConfig {
         version: 1,
         listen: RawListen {
             address: config.listen.address.to_string(),
-            auth: Auth::None,
+            auth: match config.listen.auth {
+                Auth::None => RawAuth::None,
+                Auth::ApiKey => RawAuth::ApiKey,
+                Auth::Mtls => RawAuth::Mtls,
+            },
             max_body: Size(config.listen.max_body_bytes as u64),
             body_timeout: Span(config.listen.body_timeout),
             header_timeout: Span(config.listen.header_timeout),
@@ -172,6 +176,8 @@ fn merchant(merchant: &MerchantConfig) -> RawMerchant {
         client_secret: stars(),
         private_key: merchant.private_key.as_ref().map(|_| stars()),
         channel_id: merchant.channel_id.to_string(),
+        api_keys: merchant.api_keys.iter().map(|_| stars()).collect(),
+        client_names: merchant.client_names.clone(),
         rate_limit: merchant.rate_limit.as_ref().map(rate_limit),
         callbacks: merchant.deliver.as_ref().map(|own| RawMerchantCallbacks { deliver: deliver(own) }),
     }
@@ -295,7 +301,7 @@ fn write_value(yaml: &mut String, value: &tree::Value, depth: usize) {
                 }
             }
         }
-        tree::Value::Text(text) if is_plain(&text.text) => yaml.push_str(&format!(" {}\n", text.text)),
+        tree::Value::Text(text) if is_plain(&text.text) => yaml.push_str(&format!(" {}\n", text.text.as_str())),
         tree::Value::Text(text) => yaml.push_str(&format!(" {}\n", Value::from(text.text.as_str()))),
         tree::Value::Bool(value) => yaml.push_str(&format!(" {value}\n")),
         tree::Value::Integer(value) => yaml.push_str(&format!(" {value}\n")),

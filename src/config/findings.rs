@@ -45,7 +45,7 @@ impl Findings {
     }
 
     /// Whether the value, or what holds it, has been complained about.
-    fn has_refused(&self, path: &str) -> bool {
+    pub(super) fn has_refused(&self, path: &str) -> bool {
         let mut at = Some(path);
         while let Some(path) = at.filter(|path| !path.is_empty()) {
             if self.settled.contains(path) || self.problems.iter().any(|problem| problem.path == path) {
@@ -54,6 +54,12 @@ impl Findings {
             at = parent(path);
         }
         false
+    }
+
+    /// Whether an entry of the list at `path` has been complained about, so that it may be missing.
+    pub(super) fn has_refused_entry_of(&self, path: &str) -> bool {
+        let entry = |other: &str| other.strip_prefix(path).is_some_and(|rest| rest.starts_with('['));
+        self.settled.iter().any(|settled| entry(settled)) || self.problems.iter().any(|problem| entry(&problem.path))
     }
 
     /// The position of a value, or of whatever should have held it.

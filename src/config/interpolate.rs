@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::findings::join;
 use super::problem::Problem;
 use super::tree::{Node, Text, Value};
@@ -58,8 +60,8 @@ impl Trouble {
 }
 
 /// The text with every reference replaced.
-fn resolve(text: &str, sources: &Sources<'_>) -> Result<String, Trouble> {
-    let mut resolved = String::with_capacity(text.len());
+fn resolve(text: &str, sources: &Sources<'_>) -> Result<Zeroizing<String>, Trouble> {
+    let mut resolved = Zeroizing::new(String::new());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         resolved.push_str(before);
@@ -74,7 +76,7 @@ fn resolve(text: &str, sources: &Sources<'_>) -> Result<String, Trouble> {
 }
 
 /// What one reference (without its braces) stands for.
-fn look_up(reference: &str, sources: &Sources<'_>) -> Result<String, Trouble> {
+fn look_up(reference: &str, sources: &Sources<'_>) -> Result<Zeroizing<String>, Trouble> {
     if reference.contains("${") {
         let message = "a reference inside a reference".to_owned();
         return Err(Trouble::new(message, "a default is plain text; put the whole value into one variable"));
@@ -92,9 +94,9 @@ fn look_up(reference: &str, sources: &Sources<'_>) -> Result<String, Trouble> {
     }
     match ((sources.env)(name), default) {
         // As in a shell, `:-` also replaces an empty value.
-        (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
-        (Some(value), _) => Ok(value),
-        (None, Some(default)) => Ok(default.to_owned()),
+        (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned().into()),
+        (Some(value), _) => Ok(value.into()),
+        (None, Some(default)) => Ok(default.to_owned().into()),
         (None, None) => {
             let hint = format!("set it, or write ${{{name}:-default}}");
             Err(Trouble::new(format!("the environment variable {name} is not set"), &hint))
@@ -103,13 +105,14 @@ fn look_up(reference: &str, sources: &Sources<'_>) -> Result<String, Trouble> {
 }
 
 /// A file's content without its last line end.
-fn read_file(path: &str, folder: &Path) -> Result<String, Trouble> {
+fn read_file(path: &str, folder: &Path) -> Result<Zeroizing<String>, Trouble> {
     let path = folder.join(path);
     let trouble = |reason: String, hint: Option<&str>| Trouble {
         message: format!("cannot read {}: {reason}", path.display()),
         hint: hint.map(str::to_owned),
     };
-    let mut bytes = Vec::new();
+    // Large enough from the start: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_CAPACITY));
     let read = File::open(&path).and_then(|file| file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|error| {
         trouble(error.to_string(), Some("a relative path counts from the configuration file's folder"))
@@ -117,14 +120,9 @@ fn read_file(path: &str, folder: &Path) -> Result<String, Trouble> {
     if bytes.len() as u64 > MOST_FILE_BYTES {
         return Err(trouble("larger than 64 KiB".to_owned(), Some("a key or a password is meant")));
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| trouble("not UTF-8 text".to_owned(), None))?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
+    let text = std::str::from_utf8(&bytes).map_err(|_| trouble("not UTF-8 text".to_owned(), None))?;
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    Ok(line.to_owned().into())
 }
 
 fn is_variable_name(name: &str) -> bool {
@@ -137,6 +135,8 @@ fn is_variable_name(name: &str) -> bool {
 const FORMS: &str = "${VAR}, ${VAR:-default} or ${file:/path}";
 /// Longest file a reference may name.
 const MOST_FILE_BYTES: u64 = 64 * 1024;
+/// Room for it, and for seeing that it ends.
+const FILE_CAPACITY: usize = 65 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -157,7 +157,7 @@ mod tests {
         std::fs::write(folder.path().join("large"), vec![b'x'; 65_537]).unwrap();
         let resolved = resolve(text, &Sources { env: &env, folder: folder.path() });
         let shown = resolved.map_err(|trouble| trouble.message.replace(&folder.path().display().to_string(), "DIR"));
-        assert_eq!(shown.as_deref().map_err(String::as_str), expected, "{text}");
+        assert_eq!(shown.as_ref().map(|text| text.as_str()).map_err(String::as_str), expected, "{text}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 mod check;
 mod check_callbacks;
+mod check_callers;
 mod conform;
 mod effective;
 mod findings;
@@ -180,14 +181,27 @@ const KIND: Kind = Kind { later: later::GATEWAY, example: "config/example.yaml" 
 /// The app's listener.
 #[derive(Clone, Debug)]
 pub struct Listen {
-    /// Where apps connect; loopback, since there is no authentication yet.
+    /// Where apps connect; loopback where they do not authenticate.
     pub address: SocketAddr,
+    /// How apps prove who they are.
+    pub auth: Auth,
     /// Largest request body in bytes, inclusive.
     pub max_body_bytes: usize,
     /// Longest time a request body may take.
     pub body_timeout: Duration,
     /// Longest time a request head may take.
     pub header_timeout: Duration,
+}
+
+/// How apps prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    None,
+    /// By a key in every request.
+    ApiKey,
+    /// By the certificate of their connection.
+    Mtls,
 }
 
 /// The operator's listener.
@@ -264,6 +278,10 @@ pub struct MerchantConfig {
     pub private_key: Option<Arc<crate::signature::PrivateKey>>,
     /// `CHANNEL-ID`, five digits.
     pub channel_id: Arc<str>,
+    /// Keys of its apps; nobody else has one of them. Not empty with [`Auth::ApiKey`].
+    pub api_keys: Vec<crate::caller::KeyDigest>,
+    /// Names in its apps' certificates; nobody else has one of them. Not empty with [`Auth::Mtls`].
+    pub client_names: Vec<String>,
     /// Absent: no limit.
     pub rate_limit: Option<RateLimit>,
     /// Where its events go; absent: where everybody's do.

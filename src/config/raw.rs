@@ -57,11 +57,11 @@ pub(super) struct RawConfig {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawListen {
-    /// IP address and port; a loopback address, since apps do not authenticate. Default
-    /// 127.0.0.1:8080; port 0 takes a free one.
+    /// IP address and port; a loopback address unless apps authenticate. Default 127.0.0.1:8080;
+    /// port 0 takes a free one.
     pub(super) address: String,
     /// How apps prove who they are. Default none.
-    pub(super) auth: Auth,
+    pub(super) auth: RawAuth,
     /// Largest request body, inclusive; 1B to 16MiB. Default 64KiB.
     pub(super) max_body: Size,
     /// Longest time a request body may take; up to 1h. Default 5s.
@@ -71,11 +71,15 @@ pub(super) struct RawListen {
 }
 
 /// How apps prove who they are.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Auth {
+pub(super) enum RawAuth {
     /// Not at all, which is why the address must be a loopback one.
     None,
+    /// By a key in every request: merchants[].api_keys.
+    ApiKey,
+    /// By their certificate: merchants[].client_names.
+    Mtls,
 }
 
 /// The listener for probes, scrapers and operators.
@@ -189,6 +193,12 @@ pub(super) struct RawMerchant {
     pub(super) private_key: Option<Secret<String>>,
     /// CHANNEL-ID, five digits in quotes. Default "95221".
     pub(super) channel_id: String,
+    /// With listen.auth: api_key: sha256: and the SHA-256 of each key its apps may send. Default: none.
+    #[serde(serialize_with = "hidden_list", deserialize_with = "secret_list")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) api_keys: Vec<Secret<String>>,
+    /// With listen.auth: mtls: DNS names or URIs of its apps' certificates. Default: none.
+    pub(super) client_names: Vec<String>,
     /// What the merchant may ask for. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RawRateLimit>,
@@ -545,6 +555,16 @@ pub(super) fn hidden_option<S: Serializer>(value: &Option<Secret<String>>, seria
     value.as_ref().map(|_| "***").serialize(serializer)
 }
 
+/// Writes each secret of a list as three stars.
+pub(super) fn hidden_list<S: Serializer>(list: &[Secret<String>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(|_| "***"))
+}
+
+/// Reads a list of secrets.
+pub(super) fn secret_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret<String>>, D::Error> {
+    Vec::<String>::deserialize(deserializer).map(|list| list.into_iter().map(Secret::new).collect())
+}
+
 /// Reads a secret.
 pub(super) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<String>, D::Error> {
     String::deserialize(deserializer).map(Secret::new)
@@ -586,7 +606,7 @@ impl Default for RawListen {
     fn default() -> Self {
         Self {
             address: "127.0.0.1:8080".to_owned(),
-            auth: Auth::None,
+            auth: RawAuth::None,
             max_body: Size(64 * 1024),
             body_timeout: seconds(5),
             header_timeout: seconds(5),
@@ -690,6 +710,8 @@ impl Default for RawMerchant {
             client_secret: Secret::new(String::new()),
             private_key: None,
             channel_id: "95221".to_owned(),
+            api_keys: Vec::new(),
+            client_names: Vec::new(),
             rate_limit: None,
             callbacks: None,
         }

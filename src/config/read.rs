@@ -9,6 +9,7 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::conform::conform;
 use super::findings::Findings;
@@ -27,18 +28,20 @@ pub(super) struct Kind {
 }
 
 /// The text of a file, which must be UTF-8 and at most 1 MiB.
-pub(super) fn text(path: &Path, kind: Kind) -> Result<String, Problems> {
+pub(super) fn text(path: &Path, kind: Kind) -> Result<Zeroizing<String>, Problems> {
     let refuse = |message: String| {
         let problem = Problem::new(None, "", message);
         Problems::new(path.display().to_string(), kind.example, vec![problem])
     };
-    let mut bytes = Vec::new();
+    // Secrets may stand in it.
+    let mut bytes = Zeroizing::new(Vec::new());
     let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|error| refuse(format!("cannot read the file: {error}")))?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(refuse("larger than 1 MiB, which no configuration is".to_owned()));
     }
-    String::from_utf8(bytes).map_err(|_| refuse("not UTF-8 text".to_owned()))
+    let text = std::str::from_utf8(&bytes).map_err(|_| refuse("not UTF-8 text".to_owned()))?;
+    Ok(text.to_owned().into())
 }
 
 /// Reads a text as `T`. With a `T`, the findings may still hold problems; without, they do.

@@ -14,19 +14,19 @@ use super::sandbox_file::{KIND as SANDBOX, RawSandbox};
 use super::*;
 
 /// Reads a text as the gateway's file `c.yaml` beside the shipped key.
-fn read(text: &str) -> Result<Config, Problems> {
+pub(super) fn read(text: &str) -> Result<Config, Problems> {
     let env = |name: &str| (name == "SECRET").then(|| "hush-hush".to_owned());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     from_yaml(text, &Sources { env: &env, folder: &folder }).map_err(|list| Problems::new("c.yaml", KIND.example, list))
 }
 
-fn refused(text: &str, expected: &Expect) {
+pub(super) fn refused(text: &str, expected: &Expect) {
     let shown = read(text).unwrap_err().to_string();
     expected.assert_eq(&shown.replace(env!("CARGO_MANIFEST_DIR"), "ROOT"));
 }
 
 /// A valid file with more text behind it.
-fn valid_and(more: &str) -> String {
+pub(super) fn valid_and(more: &str) -> String {
     let mut text = std::fs::read_to_string(shipped("minimal.yaml")).unwrap();
     text.push_str(more);
     text
@@ -76,9 +76,8 @@ store: [memory]
         text,
         &expect![[r#"
             c.yaml:1:1: verson: unknown key (did you mean `version`?)
-            c.yaml:2:20: listen.address: not a loopback address, which `listen.auth: none` needs (listen on 127.0.0.1 or [::1]: whoever reaches this port acts as the merchant)
             c.yaml:2:44: listen.max_body: expected a size such as 512B, 64KiB, 32MiB or 1GiB
-            c.yaml:2:56: listen.auth: `nobody` is not `none`, the only choice
+            c.yaml:2:56: listen.auth: `nobody` is not one of none, api_key, mtls
             c.yaml:4:12: admin.address: `localhost:9080` is not an IP address with a port (write 127.0.0.1:9080)
             c.yaml:6:13: upstream.base_url: expected http:// or https:// with a host and nothing behind it (such as https://sandbox.api.of.ayoconnect.id; paths belong to base_path and token_path)
             c.yaml:7:20: upstream.attempt_timeout: longer than upstream.deadline (20s) (one attempt is part of what the deadline covers)
@@ -101,7 +100,7 @@ store: [memory]
             c.yaml:27:38: errors.classic_validation_status: must be 400 or 503
             c.yaml:28:4: log: expected keys with values, found nothing (leave the key out to get its default)
             c.yaml:29:8: store: expected keys with values, found a list
-            26 problems; see config/example.yaml"#]],
+            25 problems; see config/example.yaml"#]],
     );
 }
 
@@ -128,22 +127,22 @@ callbacks:
         text,
         &expect![[r#"
             c.yaml:2:20: listen.address: unix sockets are not available in this version (an IP address and a port, such as 127.0.0.1:8080)
-            c.yaml:2:48: listen.auth: `api_key` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
             c.yaml:2:57: listen.tls: not available in this version (remove it; apps connect over loopback, where plain HTTP stays on the host)
             c.yaml:3:44: upstream.tls: not available in this version (remove it; the system's trust store decides, so add your authority there)
-            c.yaml:10:5: merchants[0].api_keys: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
-            c.yaml:11:5: merchants[0].client_names: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
+            c.yaml:10:5: merchants[0].api_keys: missing, and listen.auth is api_key: nobody could speak for this merchant ("sha256:<hash>", the hash as from `printf %s "$KEY" | sha256sum`, the key as from `openssl rand -hex 32`)
+            c.yaml:11:5: merchants[0].client_names: listen.auth is not mtls, so nobody would be asked (set listen.auth: mtls, or remove it)
             c.yaml:12:16: store.kind: `redis` is not available in this version (store: { kind: sqlite } on a local disk; one process serves a file)
             c.yaml:12:23: store.url: not available in this version (store: { kind: sqlite, path: ./data/ayova.db } has no address)
             c.yaml:14:13: callbacks.listen.tls: not available in this version (remove it; let a proxy that ends TLS stand before this listener)
-            9 problems; see config/example.yaml"#]],
+            8 problems; see config/example.yaml"#]],
     );
     refused(
         &valid_and("listen: { auth: mtls }\nstore: { kind: memory, path: x.db }\n"),
         &expect![[r#"
-            c.yaml:13:17: listen.auth: `mtls` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
+            c.yaml:8:5: merchants[0].client_names: missing, and listen.auth is mtls: nobody could speak for this merchant (a DNS name or URI of its app's certificate)
+            c.yaml:13:17: listen.auth: `mtls` needs listen.tls with a client_ca (listen.tls.client_ca says whose certificates count; without it, api_key proves who an app is)
             c.yaml:14:30: store.path: goes with kind sqlite (leave it out: kind memory has no file)
-            2 problems; see config/example.yaml"#]],
+            3 problems; see config/example.yaml"#]],
     );
 }
 
@@ -513,6 +512,8 @@ fn the_effective_configuration_reads_back() {
             client_secret: "***"
             private_key: "***"
             channel_id: "95221"
+            api_keys: []
+            client_names: []
             rate_limit:
               per_second: 50
               burst: 50

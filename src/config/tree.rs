@@ -5,6 +5,7 @@
 //! the first only. What the values mean is for `conform` to say; texts are still as written.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use zeroize::Zeroizing;
 
 use super::problem::{Place, Problem};
 
@@ -31,10 +32,10 @@ pub(super) enum Value {
     Map(Vec<(Key, Node)>),
 }
 
-/// A string.
+/// A string; overwritten when it is dropped, since it may be a secret.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
-    pub(super) text: String,
+    pub(super) text: Zeroizing<String>,
     /// Whether part of it came from the environment or a file, so that no message may repeat it.
     pub(super) outside: bool,
 }
@@ -87,7 +88,7 @@ pub(super) fn plain(text: &str) -> Value {
     if numeric || based.is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok()) {
         return Value::Float;
     }
-    Value::Text(Text { text: text.to_owned(), outside: false })
+    Value::Text(Text { text: text.to_owned().into(), outside: false })
 }
 
 /// Puts events together.
@@ -142,7 +143,7 @@ impl Builder {
                 let value = if style == ScalarStyle::Plain && !is_text {
                     plain(&text)
                 } else {
-                    Value::Text(Text { text: text.into_owned(), outside: false })
+                    Value::Text(Text { text: text.into_owned().into(), outside: false })
                 };
                 self.insert(Node { place, value });
                 Ok(())
@@ -205,7 +206,7 @@ impl Builder {
 /// The text of a key; empty, with a problem, where there is none.
 fn key_name(node: Node) -> (String, Option<Problem>) {
     let name = match node.value {
-        Value::Text(text) => text.text,
+        Value::Text(text) => String::clone(&text.text),
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Integer(value) => value.to_string(),

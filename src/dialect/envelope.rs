@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Dialect, Fault, Operation, Rule};
+use crate::caller::Unproven;
 use crate::error::Error;
 
 /// Characters of a SNAP `responseMessage` at most (`errors.md` section 2).
@@ -36,7 +37,7 @@ pub fn status(error: &Error, scene: &Scene<'_>) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         Error::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-        Error::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         Error::RateLimited(_) | Error::TooManyInFlight => StatusCode::TOO_MANY_REQUESTS,
         Error::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Error::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -59,7 +60,7 @@ pub fn case(error: &Error) -> &'static str {
         Error::AmountTooLow => "13",
         Error::UnknownRoute
         | Error::MethodNotAllowed(_)
-        | Error::Unauthenticated
+        | Error::Unauthenticated(_)
         | Error::RateLimited(_)
         | Error::TooManyInFlight
         | Error::BodyTooLarge
@@ -86,7 +87,7 @@ pub fn message(error: &Error) -> String {
     let text = match error {
         Error::UnknownRoute => "Not Found. No operation has this path".to_owned(),
         Error::MethodNotAllowed(_) => "Requested Function Is Not Supported".to_owned(),
-        Error::Unauthenticated => "Unauthorized. Credentials and merchant header do not agree".to_owned(),
+        Error::Unauthenticated(why) => format!("Unauthorized. {}", unproven(*why)),
         Error::UnknownMerchant => "Invalid Merchant".to_owned(),
         Error::RateLimited(_) => "Too Many Requests. Retry after the time in Retry-After".to_owned(),
         Error::TooManyInFlight => "Too Many Requests. Too many are under way; retry when one has ended".to_owned(),
@@ -116,6 +117,19 @@ pub fn message(error: &Error) -> String {
         Error::Internal => "General Error. A defect of the gateway; nothing was changed, retry".to_owned(),
     };
     text.chars().take(MESSAGE_MAX).collect()
+}
+
+/// What a caller who is nobody should do.
+const fn unproven(why: Unproven) -> &'static str {
+    match why {
+        Unproven::NoKey => "No API key; send it as X-API-Key: KEY or as Authorization: Bearer KEY",
+        Unproven::UnusableKey => "The API key is empty, or not visible ASCII; send it as it was given",
+        Unproven::SeveralKeys => "More than one API key; send it once, in one header",
+        Unproven::UnknownKey => "The API key is not known; send the one this merchant was given",
+        Unproven::NoCertificate => "No client certificate; connect with the one this merchant was given",
+        Unproven::UnknownCertificate => "The client certificate is no merchant's; connect with the one that was given",
+        Unproven::Disagreement => "Credentials and merchant header do not agree; leave the header out",
+    }
 }
 
 /// The body of a refusal.
@@ -231,6 +245,7 @@ mod tests {
     fn messages_fit() {
         let long = Error::BadJson("x".repeat(1_000));
         assert_eq!(message(&long).chars().count(), MESSAGE_MAX);
-        assert!(Error::samples().iter().all(|error| message(error).len() <= MESSAGE_MAX));
+        let strangers = Unproven::ALL.map(Error::Unauthenticated);
+        assert!(Error::samples().iter().chain(&strangers).all(|error| message(error).len() < MESSAGE_MAX));
     }
 }

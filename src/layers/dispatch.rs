@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::call::{About, Inbound, Reply, Route, Routed, Source, Trace};
+use crate::caller::{CLASSIC_PLACEHOLDER, SNAP_PLACEHOLDER};
 use crate::clock::{SharedClock, compact};
 use crate::config::Upstream;
 use crate::dialect::{Dialect, Operation, OperationId};
@@ -118,7 +119,7 @@ impl Dispatch {
                 "tokenType": "BearerToken",
                 "responseTime": time,
                 "clientId": "",
-                "accessToken": "ayovaPlaceholderTokenNoWorth",
+                "accessToken": CLASSIC_PLACEHOLDER,
                 "expiresIn": "3599",
             }),
             Dialect::Snap => json!({
@@ -126,7 +127,7 @@ impl Dispatch {
                 "responseMessage": "Successful",
                 "tokenType": "BearerToken",
                 "responseTime": time,
-                "accessToken": "ayovaPlaceholderTokenOfNoWorth00",
+                "accessToken": SNAP_PLACEHOLDER,
                 "expiresIn": "3600",
             }),
         };

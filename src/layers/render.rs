@@ -113,7 +113,7 @@ fn add_hints(error: &Error, headers: &mut HeaderMap) {
         | Error::ShuttingDown => 1,
         Error::UnknownRoute
         | Error::MethodNotAllowed(_)
-        | Error::Unauthenticated
+        | Error::Unauthenticated(_)
         | Error::UnknownMerchant
         | Error::BodyTooLarge
         | Error::BodyTimeout

@@ -6,6 +6,7 @@
 //! the library's judgement, in `key`.
 
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
+use zeroize::Zeroizing;
 
 use super::KeyError;
 
@@ -25,7 +26,8 @@ pub(super) enum BlockKind {
 /// One decoded block.
 pub(super) struct Block {
     pub(super) kind: BlockKind,
-    pub(super) der: Vec<u8>,
+    /// Overwritten when it is dropped: it may be a private key.
+    pub(super) der: Zeroizing<Vec<u8>>,
 }
 
 /// The public numbers of an RSA key, big-endian without leading zeros.
@@ -102,15 +104,16 @@ fn sections(text: &str) -> Result<Vec<Section<'_>>, KeyError> {
 impl Section<'_> {
     /// Decodes with the PEM reader that rustls uses, whose base64 treats private keys in constant
     /// time. It does not know the label of PKCS#1 public keys, so those go under their sibling's.
-    fn decode(&self, kind: BlockKind) -> Result<Vec<u8>, KeyError> {
+    fn decode(&self, kind: BlockKind) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let (label, expected) = match kind {
             BlockKind::Pkcs1Private => (self.label, SectionKind::RsaPrivateKey),
             BlockKind::Pkcs8Private => (self.label, SectionKind::PrivateKey),
             BlockKind::Pkcs1Public | BlockKind::Spki => ("PUBLIC KEY", SectionKind::PublicKey),
         };
-        let text = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", self.lines.join("\n"));
+        let lines = Zeroizing::new(self.lines.join("\n"));
+        let text = Zeroizing::new(format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", *lines));
         match <(SectionKind, Vec<u8>)>::from_pem_slice(text.as_bytes()) {
-            Ok((kind, der)) if kind == expected => Ok(der),
+            Ok((kind, der)) if kind == expected => Ok(der.into()),
             Ok(_) | Err(_) => Err(KeyError::Damaged),
         }
     }

@@ -390,19 +390,24 @@ impl Slot {
             return Err(NoToken(format!("the token call was answered with status {}", status.as_u16())));
         }
         let malformed = |what: &str| NoToken(format!("the answer to the token call {what}"));
-        let body: Value = serde_json::from_slice(response.body()).map_err(|_| malformed("is not JSON"))?;
-        let text = body.get("accessToken").and_then(Value::as_str).unwrap_or_default();
+        let mut body: Value = serde_json::from_slice(response.body()).map_err(|_| malformed("is not JSON"))?;
+        // Taken out rather than copied, so that it is overwritten at the token's end.
+        let text = match body.get_mut("accessToken").map(Value::take) {
+            Some(Value::String(text)) => Secret::new(text),
+            _ => Secret::new(String::new()),
+        };
+        let plain = text.expose();
         let mut bearer =
-            HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| malformed("has an unusable token"))?;
+            HeaderValue::try_from(format!("Bearer {plain}")).map_err(|_| malformed("has an unusable token"))?;
         bearer.set_sensitive(true);
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if plain.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(malformed("has no usable token"));
         }
         let life = life(&body).ok_or_else(|| malformed("has no usable expiresIn"))?;
         let usable = life.saturating_sub(TRAVEL_TIME.min(life / 10));
         let early = RENEW_JITTER * self.source.entropy.up_to(Duration::from_secs(1)).as_secs_f64();
         Ok(Token {
-            text: Secret::new(text.to_owned()),
+            text,
             bearer,
             renew_at: asked_at + life.mul_f64(RENEW_AFTER - early),
             usable_until: asked_at + usable,

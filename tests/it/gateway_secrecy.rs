@@ -7,8 +7,12 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Once;
+use std::time::Duration;
 
-use ayova::config::Secret;
+use ayova::callback::source::Sources;
+use ayova::callback::webhook::WebhookKey;
+use ayova::caller::KeyDigest;
+use ayova::config::{Auth, Callbacks, Deliver, Secret};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -20,6 +24,9 @@ use crate::harness::{Act, Setup, World};
 
 const OWN: &str = "98765432109";
 const CLASSIC_OWN: &str = "87654399";
+const KEY: &str = "canary-api-key-0123456789";
+/// The first digits of its SHA-256.
+const KEY_HASH: &str = "14c5019e72f3";
 
 thread_local! {
     /// What was logged on this thread, where somebody wants to know.
@@ -56,6 +63,12 @@ impl Lines {
                 .with_writer(|| ToThread)
                 .finish();
             tracing::subscriber::set_global_default(subscriber).unwrap();
+            // What a panic says goes where the log goes.
+            let usual = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                LINES.with_borrow_mut(|lines| lines.as_mut().map(|lines| lines.extend(panic.to_string().bytes())));
+                usual(panic);
+            }));
         });
         LINES.set(Some(Vec::new()));
         Self
@@ -68,7 +81,7 @@ impl Lines {
 
 /// What must not be seen, in lower case.
 fn canaries() -> Vec<&'static str> {
-    vec!["canary", OWN, CLASSIC_OWN, "6281777666555", "777666", "14629987", "kanari"]
+    vec!["canary", OWN, CLASSIC_OWN, "6281777666555", "777666", "14629987", "kanari", KEY_HASH, "whsec"]
 }
 
 #[track_caller]
@@ -163,7 +176,9 @@ async fn assert_watchers_silent(world: &World, lines: &Lines) {
     assert!(log.contains("request_id="), "lines were captured");
     assert_silent("the log", &log);
     assert_silent("/metrics", &world.scrape().await);
-    assert_silent("/status", &world.admin("/status").await.text());
+    for page in ["/status", "/config", "/routes", "/readyz", "/outcomes", "/callbacks"] {
+        assert_silent(page, &world.admin(page).await.text());
+    }
     for arrived in world.wire.all() {
         for name in ["authorization", "x-signature"] {
             let secret = arrived.header(name).trim_start_matches("Bearer ");
@@ -243,10 +258,68 @@ async fn trouble_repeats_no_value() {
     assert_watchers_silent(&world, &lines).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_proves_who_they_are_and_how_shows_nowhere() {
+    let lines = Lines::capture();
+    let mut setup = Setup::new(2);
+    setup.config.listen.auth = Auth::ApiKey;
+    setup.config.merchants[0].api_keys = vec![KeyDigest::of(KEY)];
+    setup.config.merchants[1].api_keys = vec![KeyDigest::of("canary-another")];
+    let world = setup.build();
+    world.send(named(snap_create(1, OWN)).header("X-API-Key", KEY).without("Authorization")).await.expect(200);
+    let ask = || snap_create(2, OWN);
+    for (ask, cause) in [
+        (ask().header("Authorization", "Basic canary"), "no_key"),
+        (ask().header("Authorization", "Bearer canary-key"), "unknown_key"),
+        (ask().header("X-API-Key", "canary-key"), "unknown_key"),
+        (ask().also("X-API-Key", b"canary\xe9"), "unusable_key"),
+        (named(ask()).header("X-API-Key", KEY), "several_keys"),
+        (ask().header("X-API-Key", KEY).merchant("CANARY"), "disagreement"),
+        (ask().header("X-API-Key", KEY).merchant("AYOTS2"), "disagreement"),
+    ] {
+        let before = lines.text().len();
+        let got = world.send(ask).await;
+        got.expect_refusal(401, "UNAUTHENTICATED");
+        assert_silent("an answer", &format!("{got:?}"));
+        let line = lines.text().split_off(before);
+        assert!(line.contains("reason=\"UNAUTHENTICATED\"") && line.contains(&format!("cause=\"{cause}\"")), "{line}");
+        assert!(!line.contains("merchant="), "{line}");
+    }
+    assert_watchers_silent(&world, &lines).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_panic_says_is_watched_too() {
+    let lines = Lines::capture();
+    let world = world();
+    world.wire.acts([Act::Panic]);
+    let got = world.send(named(snap_create(1, OWN))).await;
+    assert_eq!(got.source(), "gateway");
+    assert!(lines.text().contains("the transport has a defect"), "{}", lines.text());
+    assert_watchers_silent(&world, &lines).await;
+}
+
 #[test]
 fn what_is_configured_does_not_print() {
     let mut setup = Setup::new(1);
+    setup.config.merchants[0].api_keys.push(KeyDigest::of(KEY));
+    setup.config.callbacks = Some(Callbacks {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        secret: Secret::new("canary".to_owned()),
+        sources: Sources::default(),
+        verify: ayova::config::Verify::None,
+        confirm: ayova::config::Confirm::Unsigned,
+        sweep: None,
+        deliver: Some(Deliver {
+            url: "http://app.example/".parse().unwrap(),
+            key: WebhookKey::parse("whsec_Q2FuYXJ5V2ViaG9va1NlY3JldE9mMzJCeXRlc19fX18=").unwrap(),
+            timeout: Duration::from_secs(1),
+            retry_for: Duration::from_secs(1),
+            in_flight: 1,
+        }),
+    });
     setup.config.merchants[0].client_secret = Secret::new("canary".to_owned());
     setup.config.merchants[0].client_id = Secret::new("canary".to_owned());
     assert_silent("the configuration", &format!("{:?}", setup.config));
+    assert_silent("the effective configuration", &ayova::config::effective_yaml(&setup.config));
 }

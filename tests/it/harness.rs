@@ -158,7 +158,7 @@ impl World {
             store,
             registry,
             metrics: Arc::clone(&metrics),
-            effective: Value::Null,
+            effective: ayova::config::effective(&config),
             clock: Arc::clone(&clock),
             retry_for: callbacks.map(|callbacks| callbacks.retry_for(&config.merchants)).unwrap_or_default(),
             bell: bell.clone(),

@@ -19,6 +19,8 @@ mod embed;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod gateway_auth;
+#[cfg(test)]
 mod gateway_bad_input;
 #[cfg(test)]
 mod gateway_failures;

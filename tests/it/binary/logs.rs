@@ -1,5 +1,6 @@
 //! What is written and shown: one JSON object a line, and nothing that is somebody's secret.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 use serde_json::Value;
@@ -12,13 +13,27 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use super::{Gateway, Lines, Running, Sandbox, ask, ayova, get, request, until};
 
 const SNAP: &str = r#"{"customerNo":"CUST000123","virtualAccountNo":"98765432109","virtualAccountName":"Canary Bird","virtualAccountPhone":"628777666555","trxId":"7f3b1c9e5a2d4f608b1e3c7a9d5f2b41","totalAmount":{"value":"150000.00","currency":"IDR"},"additionalInfo":{"bankCode":"014","isSingleUse":"N"}}"#;
+const API_KEY: &str = "canary-api-key-0123456789";
+/// Its SHA-256.
+const API_KEY_HASH: &str = "14c5019e72f35dc9b98430753f623f8efb2d1e3cb4dd6be3319fadd9b800fcca";
+const CALLBACK_SECRET: &str = "canary-callback-secret-0123456789";
+const WEBHOOK_SECRET: &str = "whsec_Q2FuYXJ5V2ViaG9va1NlY3JldE9mMzJCeXRlc19fX18=";
 const CLASSIC: &str = r#"{"virtualAccountName":"Canary Bird","virtualAccountPhone":"628777666555","virtualAccountNumber":"98765432","transactionId":"vXNsQzlmLrJiRmG0e0AhNgqBexupEil9","bankCode":"002","expiresIn":1440,"totalAmount":{"value":"150000.00","currency":"IDR"},"billDetails":[{"billName":"Invoice 1","billAmount":{"value":"150000.00","currency":"IDR"}}],"virtualAccountConfig":{"virtualAccountType":"static","amountType":"closed"}}"#;
 
 /// Every kind of line there is: answers, refusals, faults and an upstream that breaks.
-async fn use_everything(sandbox: &Sandbox, gateway: &Gateway) {
-    let key = "Idempotency-Key: canary-order\r\nAuthorization: Bearer canary-app-token\r\n";
-    let send =
-        async |method: &str, path: &str, body: &str| ask(&gateway.listen, &request(method, path, key, body)).await;
+async fn use_everything(sandbox: &Sandbox, gateway: &Gateway) -> Vec<String> {
+    let own = RefCell::new(Vec::new());
+    let send_with = async |headers: &str, method: &str, path: &str, body: &str| {
+        let headers = format!("Idempotency-Key: canary-order\r\n{headers}\r\n");
+        let answer = ask(&gateway.listen, &request(method, path, &headers, body)).await;
+        // Upstream's answers are its own.
+        if answer.header("ayova-source") == Some("gateway") {
+            own.borrow_mut().push(format!("{answer:?}"));
+        }
+        answer
+    };
+    let key = format!("Authorization: Basic canary-app-token\r\nX-API-Key: {API_KEY}");
+    let send = async |method: &str, path: &str, body: &str| send_with(&key, method, path, body).await;
     let base = "/va/api/v2.0/transfer-va";
     assert_eq!(send("POST", &format!("{base}/create-va"), SNAP).await.status, 200);
     let number = r#"{"virtualAccountNo":"1462998765432109"}"#;
@@ -33,6 +48,54 @@ async fn use_everything(sandbox: &Sandbox, gateway: &Gateway) {
         sandbox.fault("snap.inquiry", fault).await;
         send("POST", &format!("{base}/inquiry-va"), number).await;
     }
+    for proof in [
+        "Accept: */*".to_owned(),
+        "Authorization: Bearer canary-app-token".to_owned(),
+        format!("Authorization: Bearer canary-app-token\r\nX-API-Key: {API_KEY}"),
+        format!("X-API-Key: {API_KEY}\r\nX-API-Key: {API_KEY}"),
+        format!("X-API-Key: {API_KEY}\r\nX-PARTNER-ID: CANARY"),
+    ] {
+        let answer = send_with(&proof, "POST", &format!("{base}/create-va"), SNAP).await;
+        answer.assert_refusal(401, "UNAUTHENTICATED");
+    }
+    own.into_inner()
+}
+
+/// A payment that is announced, callbacks nobody understands, and some that are none; what is shown of them.
+async fn use_callbacks(sandbox: &Sandbox, gateway: &Gateway, callbacks: &str) -> Vec<String> {
+    let address = |dialect: &str| format!("http://{callbacks}/callbacks/{dialect}/AYOTST/{CALLBACK_SECRET}");
+    let control = async |method: &str, path: &str, body: String| {
+        let answer = ask(&sandbox.address, &request(method, path, "", &body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    let addresses = format!(r#"{{"snap":"{}","classic":"{}"}}"#, address("snap"), address("classic"));
+    control("PUT", "/_sandbox/callbacks", addresses).await;
+    let paid = r#"{"virtualAccountNo":"1462998765432109","amount":"150000.00"}"#;
+    control("POST", "/_sandbox/pay", paid.to_owned()).await;
+    let snap = format!("/callbacks/snap/AYOTST/{CALLBACK_SECRET}");
+    for (path, body, status) in [
+        (snap.clone(), r#"{"virtualAccountName":"Canary Bird""#, 200),
+        (snap.clone(), r#"{"virtualAccountName":"Canary Bird","virtualAccountPhone":"628777666555"}"#, 200),
+        (format!("{snap}x"), "{}", 404),
+        ("/callbacks/snap/AYOTST/canary-callback-secret".to_owned(), "{}", 404),
+    ] {
+        let answer = ask(callbacks, &request("POST", &path, "Authorization: Bearer canary-app-token\r\n", body)).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+    // Nobody listens where it should go, which is said of it.
+    let pending = "/callbacks?state=pending";
+    let tried = async || {
+        let listed = get(&gateway.admin, pending).await.json();
+        listed["callbacks"][0]["attempts"].as_u64().is_some_and(|attempts| attempts > 0)
+    };
+    until("an attempt to deliver", tried).await;
+    let listed = get(&gateway.admin, "/callbacks").await;
+    assert_eq!(listed.json()["callbacks"].as_array().unwrap().len(), 3, "{}", listed.body);
+    let id = get(&gateway.admin, pending).await.json()["callbacks"][0]["id"].as_str().unwrap().to_owned();
+    let one = get(&gateway.admin, &format!("/callbacks/{id}")).await;
+    let replayed = ask(&gateway.admin, &request("POST", &format!("/callbacks/{id}/replay"), "", "")).await;
+    assert_eq!((one.status, replayed.status), (200, 200));
+    vec![listed.body, one.body, replayed.body]
 }
 
 /// What must be seen nowhere: names, phones, numbers, credentials, tokens and signatures.
@@ -46,6 +109,11 @@ async fn canaries(sandbox: &Sandbox) -> Vec<String> {
         "canary-client",
         "canary-secret",
         "canary-app-token",
+        API_KEY,
+        API_KEY_HASH,
+        CALLBACK_SECRET,
+        "canary-callback-secret",
+        WEBHOOK_SECRET,
         "PRIVATE KEY",
     ];
     let mut canaries: Vec<String> = fixed.map(str::to_owned).to_vec();
@@ -77,24 +145,30 @@ async fn nothing_secret_is_logged_or_shown_at_any_level() {
     let sandbox = Sandbox::start_with(&["--config", switches.to_str().unwrap()]).await;
     let file = folder.path().join("ayova.yaml");
     let text = format!(
-        "listen: {{ address: 127.0.0.1:0 }}\nadmin: {{ address: 127.0.0.1:0 }}\nlog: {{ level: trace }}\n\
-         upstream: {{ base_url: \"http://{}\" }}\n{merchants}",
+        "listen: {{ address: 127.0.0.1:0, auth: api_key }}\nadmin: {{ address: 127.0.0.1:0 }}\n\
+         log: {{ level: trace }}\nupstream: {{ base_url: \"http://{}\" }}\n\
+         {merchants}    api_keys: [\"sha256:{API_KEY_HASH}\"]\n\
+         callbacks:\n  listen: {{ address: 127.0.0.1:0 }}\n  secret: {CALLBACK_SECRET}\n  confirm: never\n  \
+         deliver: {{ url: \"http://127.0.0.1:9/payments\", secret: {WEBHOOK_SECRET} }}\n",
         sandbox.address
     );
     std::fs::write(&file, text).unwrap();
     let mut gateway = Gateway::of(Running::start(&["run", "--config", file.to_str().unwrap()]), folder).await;
-    use_everything(&sandbox, &gateway).await;
+    let ready: Value = serde_json::from_str(&gateway.running.err.line_with("\"ready\"").await).unwrap();
+    let mut shown = use_everything(&sandbox, &gateway).await;
+    assert!(shown.len() >= 9, "{shown:#?}");
+    shown.extend(use_callbacks(&sandbox, &gateway, ready["callbacks"].as_str().unwrap()).await);
     let pages = [
         "/metrics",
         "/config",
         "/status",
         "/routes",
         "/readyz",
+        "/outcomes",
         "/references/1462998765432109",
         "/references/1392500098765432",
         "/idempotency/vXNsQzlmLrJiRmG0e0AhNgqBexupEil9",
     ];
-    let mut shown = Vec::new();
     for page in pages {
         let answer = get(&gateway.admin, page).await;
         assert_eq!(answer.status, 200, "{page}");
