@@ -77,7 +77,8 @@ pub fn gateway(config: &Config, transport: Arc<dyn Transport>) -> Fallible<Gatew
 /// A configuration file and a client for the upstream it names.
 fn over_http(path: &Path) -> Fallible<(Config, Arc<dyn Transport>)> {
     let config = ayova::config::load(path, &|name| std::env::var(name).ok())?;
-    let transport = HyperTransport::new(&config.upstream.base_url, config.upstream.connect_timeout)?;
+    let upstream = &config.upstream;
+    let transport = HyperTransport::with_tls(&upstream.base_url, upstream.connect_timeout, upstream.tls.as_ref())?;
     Ok((config, Arc::new(transport)))
 }
 

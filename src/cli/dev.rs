@@ -12,6 +12,7 @@ use super::{Failure, print};
 use crate::app::App;
 use crate::clock::{Clock as _, SystemClock, iso8601};
 use crate::config::{Config, SandboxConfig, Store};
+use crate::server::Address;
 use crate::telemetry::log;
 
 /// Options of `ayova dev`.
@@ -52,7 +53,7 @@ async fn serve(args: DevArgs) -> Result<(), Failure> {
     let config = configuration(&args, sandbox.address)?;
     let app = App::start(&config).await.map_err(failed)?;
     let tomorrow = SystemClock.now() + jiff::SignedDuration::from_hours(24);
-    let welcome = welcome(app.listen, app.admin, sandbox.address, &iso8601(tomorrow));
+    let welcome = welcome(&app.listen, app.admin, sandbox.address, &iso8601(tomorrow));
     print(&welcome.replace("{records}", &records(args.data.as_deref())))?;
     signals.end().await;
     signals
@@ -80,7 +81,7 @@ fn records(data: Option<&Path>) -> String {
 }
 
 /// What is where, and the lines to paste.
-fn welcome(app: SocketAddr, admin: SocketAddr, sandbox: SocketAddr, tomorrow: &str) -> String {
+fn welcome(app: &Address, admin: SocketAddr, sandbox: SocketAddr, tomorrow: &str) -> String {
     WELCOME
         .replace("{app}", &app.to_string())
         .replace("{admin}", &admin.to_string())

@@ -6,6 +6,7 @@ use super::signals::{Signals, block_on};
 use super::{ConfigArg, Failure, load, variable};
 use crate::app::App;
 use crate::config::Config;
+use crate::server::{inherited, raise_descriptors};
 use crate::telemetry::log;
 
 /// Options of `ayova run`.
@@ -40,9 +41,14 @@ pub(super) fn color() -> bool {
 async fn serve(config: Config) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(error.to_string());
     let mut signals = Signals::listen().map_err(failed)?;
-    let app = App::start(&config).await.map_err(failed)?;
+    if let Err(error) = raise_descriptors() {
+        tracing::warn!(%error, "the number of open files could not be raised");
+    }
+    let listener = inherited(&config.listen.address).map_err(failed)?;
+    let app = App::start_on(&config, listener).await.map_err(failed)?;
     tracing::info!(
         listen = %app.listen,
+        tls = config.listen.tls.is_some(),
         admin = %app.admin,
         upstream = %config.upstream.base_url,
         merchants = config.merchants.len(),

@@ -85,7 +85,7 @@ impl Running {
 /// Binds and serves.
 pub(super) async fn start(config: SandboxConfig) -> Result<Running, Failure> {
     let listen = config.listen;
-    let taken = |error: io::Error| Failure::Failed(cannot_listen(listen, &error).to_string());
+    let taken = |error: io::Error| Failure::Failed(cannot_listen(&listen.into(), &error).to_string());
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| Failure::Failed("the system gives no random numbers".to_owned()))?;
     let sandbox = Sandbox::new(config, Arc::new(SystemClock), StdRng::from_seed(seed))

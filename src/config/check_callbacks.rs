@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use super::check::{KEEPING, PAUSE, collide, socket_address, within};
+use super::check_tls;
 use super::findings::Findings;
 use super::raw::{RawCallbacks, RawConfig, RawConfirm, RawDeliver, RawVerify};
 use super::{Callbacks, Deliver};
@@ -35,7 +36,8 @@ pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut 
         trusted: networks("callbacks.trusted_proxies", &callbacks.trusted_proxies, found),
     };
     let listen = check_listen(callbacks, others, found)?;
-    Some(Callbacks { listen, secret: callbacks.secret.clone(), sources, deliver: deliver.flatten() })
+    let tls = check_tls::server("callbacks.listen.tls", callbacks.listen.tls.as_ref(), found);
+    Some(Callbacks { listen, tls, secret: callbacks.secret.clone(), sources, deliver: deliver.flatten() })
 }
 
 fn check_listen(raw: &RawCallbacks, others: &[(&str, SocketAddr)], found: &mut Findings) -> Option<SocketAddr> {

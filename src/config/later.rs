@@ -49,16 +49,6 @@ pub(super) const GATEWAY: &[Later] = &[
         hint: "leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it",
     },
     Later {
-        path: "listen.tls",
-        values: &[],
-        hint: "remove it; apps connect over loopback, where plain HTTP stays on the host",
-    },
-    Later {
-        path: "upstream.tls",
-        values: &[],
-        hint: "remove it; the system's trust store decides, so add your authority there",
-    },
-    Later {
         path: "merchants[].api_keys",
         values: &[],
         hint: "remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code",
@@ -67,11 +57,6 @@ pub(super) const GATEWAY: &[Later] = &[
         path: "merchants[].client_names",
         values: &[],
         hint: "remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code",
-    },
-    Later {
-        path: "callbacks.listen.tls",
-        values: &[],
-        hint: "remove it; let a proxy that ends TLS stand before this listener",
     },
     Later {
         path: "callbacks.verify",

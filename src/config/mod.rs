@@ -13,6 +13,7 @@ use std::time::Duration;
 
 mod check;
 mod check_callbacks;
+mod check_tls;
 mod conform;
 mod effective;
 mod findings;
@@ -39,6 +40,9 @@ use findings::Findings;
 use interpolate::Sources;
 use raw::{RawConfig, RawMerchant, RawStore, RawStoreKind};
 use read::Kind;
+
+use crate::server::Address;
+use crate::tls::{ClientFiles, ServerFiles};
 
 /// One valid configuration (contract section 3).
 #[derive(Clone, Debug)]
@@ -121,7 +125,7 @@ impl Config {
 /// Reads a text.
 fn from_yaml(text: &str, sources: &Sources<'_>) -> Result<Config, Vec<Problem>> {
     match read::raw::<RawConfig>(text, sources, KIND) {
-        (Some(raw), found) => check::check(&raw, found),
+        (Some(raw), found) => check::check(&raw, Findings { folder: sources.folder.to_owned(), ..found }),
         (None, found) => Err(found.problems),
     }
 }
@@ -132,8 +136,10 @@ const KIND: Kind = Kind { later: later::GATEWAY, example: "config/example.yaml" 
 /// The app's listener.
 #[derive(Clone, Debug)]
 pub struct Listen {
-    /// Where apps connect; loopback, since there is no authentication yet.
-    pub address: SocketAddr,
+    /// Where apps connect; loopback or a unix socket, since there is no authentication yet.
+    pub address: Address,
+    /// Absent: plain HTTP.
+    pub tls: Option<ServerFiles>,
     /// Largest request body in bytes, inclusive.
     pub max_body_bytes: usize,
     /// Longest time a request body may take.
@@ -154,6 +160,8 @@ pub struct Admin {
 pub struct Upstream {
     /// `http` or `https` origin; never with a path, query or user.
     pub base_url: http::Uri,
+    /// Authorities and a client certificate of one's own; absent: the system's, and none.
+    pub tls: Option<ClientFiles>,
     /// Longest time a TCP (and TLS) connection may take to open.
     pub connect_timeout: Duration,
     /// Longest time one try may take.
@@ -227,6 +235,8 @@ pub struct MerchantConfig {
 pub struct Callbacks {
     /// Where Ayoconnect connects.
     pub listen: SocketAddr,
+    /// Absent: plain HTTP, for a proxy that ends TLS.
+    pub tls: Option<ServerFiles>,
     /// Part of the address Ayoconnect is given.
     pub secret: Secret<String>,
     /// Where callbacks may come from.

@@ -108,8 +108,8 @@ store: [memory]
 #[test]
 fn keys_of_later_versions_are_refused_by_name() {
     let text = r"
-listen: { address: unix:/run/ayova.sock, auth: api_key, tls: { cert: a, key: b } }
-upstream: { base_url: https://example.com, tls: { ca: x } }
+listen: { auth: api_key }
+upstream: { base_url: https://example.com }
 merchants:
   - name: sample
     merchant_code: AYOTST
@@ -120,7 +120,6 @@ merchants:
     client_names: [x]
 store: { kind: redis, url: redis://x }
 callbacks:
-  listen: { tls: { cert: a } }
   secret: 0123456789abcdef0123456789abcdef
   verify: hmac_sha512
   public_key: x
@@ -131,20 +130,16 @@ callbacks:
     refused(
         text,
         &expect![[r#"
-            c.yaml:2:20: listen.address: unix sockets are not available in this version (an IP address and a port, such as 127.0.0.1:8080)
-            c.yaml:2:48: listen.auth: `api_key` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
-            c.yaml:2:57: listen.tls: not available in this version (remove it; apps connect over loopback, where plain HTTP stays on the host)
-            c.yaml:3:44: upstream.tls: not available in this version (remove it; the system's trust store decides, so add your authority there)
+            c.yaml:2:17: listen.auth: `api_key` is not available in this version (leave it out, listen on 127.0.0.1 and let only the app's own host or pod reach it)
             c.yaml:10:5: merchants[0].api_keys: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
             c.yaml:11:5: merchants[0].client_names: not available in this version (remove it; with several merchants the app names one by X-PARTNER-ID or A-Merchant-Code)
             c.yaml:12:16: store.kind: `redis` is not available in this version (store: { kind: sqlite } on a local disk; one process serves a file)
             c.yaml:12:23: store.url: not available in this version (store: { kind: sqlite, path: ./data/ayova.db } has no address)
-            c.yaml:14:13: callbacks.listen.tls: not available in this version (remove it; let a proxy that ends TLS stand before this listener)
-            c.yaml:16:11: callbacks.verify: `hmac_sha512` is not available in this version (verify: none; Ayoconnect documents no signature on these callbacks)
-            c.yaml:17:3: callbacks.public_key: not available in this version (remove it; signatures are not checked)
-            c.yaml:18:12: callbacks.confirm: `unsigned` is not available in this version (confirm: never; the app asks for the account before it counts a payment)
-            c.yaml:20:3: callbacks.sweep: not available in this version (remove it; only payments that are announced are told)
-            13 problems; see config/example.yaml"#]],
+            c.yaml:15:11: callbacks.verify: `hmac_sha512` is not available in this version (verify: none; Ayoconnect documents no signature on these callbacks)
+            c.yaml:16:3: callbacks.public_key: not available in this version (remove it; signatures are not checked)
+            c.yaml:17:12: callbacks.confirm: `unsigned` is not available in this version (confirm: never; the app asks for the account before it counts a payment)
+            c.yaml:19:3: callbacks.sweep: not available in this version (remove it; only payments that are announced are told)
+            9 problems; see config/example.yaml"#]],
     );
     refused(
         &valid_and("listen: { auth: mtls }\nstore: { kind: memory, path: x.db }\n"),
@@ -317,7 +312,7 @@ fn references_work_in_values_of_every_kind() {
     assert_eq!(config.retry.attempts, 5);
     assert_eq!(config.reference.on_miss, OnMiss::Reject);
     let config = read(&valid_and("listen: { address: '127.0.0.1:${PORT:-0}' }\n")).unwrap();
-    assert_eq!(config.listen.address.port(), 0);
+    assert_eq!(config.listen.address.to_string(), "127.0.0.1:0");
     refused(
         &valid_and("retry: { attempts: '5' }\nlog: { level: '${SECRET}' }\nbreaker: { failures: '${SECRET}' }\n"),
         &expect![[r#"

@@ -42,6 +42,8 @@ pub struct Metrics {
     events_pending: Family<Merchant, Gauge>,
     event_age: Family<Merchant, Seconds>,
     events_dead: Family<Merchant, Counter>,
+    connections_shut: Family<ListenerCause, Counter>,
+    certificate_reloads: Family<ListenerResult, Counter>,
 }
 
 /// A label value without an allocation.
@@ -123,6 +125,18 @@ struct ResultOnly {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerCause {
+    listener: Word,
+    cause: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerResult {
+    listener: Word,
+    result: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Version {
     version: Word,
 }
@@ -181,6 +195,19 @@ pub enum Delivery {
     Dead,
 }
 
+/// Why a listener ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shut {
+    /// There are as many as there may be.
+    TooMany,
+    /// It did not come to TLS.
+    Handshake,
+    /// What came was no proper HTTP, or too much of it.
+    Malformed,
+    /// A head took too long.
+    TooSlow,
+}
+
 impl Metrics {
     /// Registers everything under its contract name.
     #[must_use]
@@ -205,9 +232,12 @@ impl Metrics {
             events_pending: Family::default(),
             event_age: Family::default(),
             events_dead: Family::default(),
+            connections_shut: Family::default(),
+            certificate_reloads: Family::default(),
         };
         metrics.register(registry.sub_registry_with_prefix("ayova"));
         metrics.register_callbacks(registry.sub_registry_with_prefix("ayova"));
+        metrics.register_listeners(registry.sub_registry_with_prefix("ayova"));
         metrics
     }
 
@@ -249,6 +279,32 @@ impl Metrics {
         registry.register("events_pending", "Events the app is yet to get", self.events_pending.clone());
         registry.register("event_age_seconds", "Age of the oldest event the app is yet to get", self.event_age.clone());
         registry.register("events_dead", "Events the app did not take", self.events_dead.clone());
+    }
+
+    fn register_listeners(&self, registry: &mut Registry) {
+        registry.register(
+            "connections_refused",
+            "Connections ended for what came over them, or for their number",
+            self.connections_shut.clone(),
+        );
+        registry.register("certificate_reloads", "New certificates by result", self.certificate_reloads.clone());
+    }
+
+    /// A listener ended a connection.
+    pub fn connection_shut(&self, listener: &'static str, why: Shut) {
+        let cause = Word(match why {
+            Shut::TooMany => "too_many",
+            Shut::Handshake => "handshake",
+            Shut::Malformed => "malformed",
+            Shut::TooSlow => "too_slow",
+        });
+        self.connections_shut.get_or_create(&ListenerCause { listener: Word(listener), cause }).inc();
+    }
+
+    /// A listener's certificate files have changed.
+    pub fn certificates_reloaded(&self, listener: &'static str, is_applied: bool) {
+        let result = Word(if is_applied { "applied" } else { "rejected" });
+        self.certificate_reloads.get_or_create(&ListenerResult { listener: Word(listener), result }).inc();
     }
 
     /// A callback came in.
