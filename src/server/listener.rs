@@ -97,43 +97,73 @@ pub async fn bind(address: &Address) -> io::Result<Bound> {
     }
 }
 
-/// Takes over the first socket that systemd has opened for this process, where there is one.
-///
-/// # Errors
-/// Where it is not the one the configuration names: nothing may listen where no check has looked.
-pub fn inherited(wanted: &Address) -> io::Result<Option<Bound>> {
-    let mut given = ListenFd::from_env();
-    if given.len() == 0 {
-        return Ok(None);
-    }
-    let bound = match wanted {
-        Address::Tcp(_) => given.take_tcp_listener(0).and_then(|listener| listener.map(adopt_tcp).transpose()),
-        Address::Unix(_) => given.take_unix_listener(0).and_then(|listener| listener.map(adopt_unix).transpose()),
-    };
-    let bound = bound.map_err(|error| not_wanted(&error.to_string(), wanted))?;
-    if let Some(bound) = &bound
-        && !is_wanted(&bound.address, wanted)
-    {
-        return Err(not_wanted(&format!("it is {}", bound.address), wanted));
-    }
-    Ok(bound)
+/// A socket that another process has opened for this one.
+#[derive(Debug)]
+pub struct Inherited {
+    listener: Foreign,
+    address: Address,
 }
 
-fn adopt_tcp(listener: std::net::TcpListener) -> io::Result<Bound> {
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?.into();
-    Ok(Bound { listener: Listener::Tcp(TcpListener::from_std(listener)?), address })
+#[derive(Debug)]
+enum Foreign {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
 }
 
-fn adopt_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Bound> {
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    let path = address.as_pathname().ok_or_else(|| io::Error::other("it has no path"))?;
-    // The file is its maker's, who goes on listening between two processes of ours.
-    Ok(Bound {
-        address: Address::Unix(path.to_owned()),
-        listener: Listener::Unix { listener: UnixListener::from_std(listener)?, _file: None },
-    })
+impl Inherited {
+    /// The first socket that systemd has opened (`LISTEN_FDS`), where it has. Forgets the variables, so
+    /// it belongs before the first thread. Whether they are meant for this process is the caller's to
+    /// know.
+    ///
+    /// # Errors
+    /// Where it is not the one the configuration names: nothing may listen where no check has looked.
+    pub fn from_env(wanted: &Address) -> io::Result<Option<Self>> {
+        let mut given = ListenFd::from_env();
+        if given.len() == 0 {
+            return Ok(None);
+        }
+        let found = match wanted {
+            Address::Tcp(_) => given.take_tcp_listener(0).and_then(|listener| listener.map(Self::tcp).transpose()),
+            Address::Unix(_) => given.take_unix_listener(0).and_then(|listener| listener.map(Self::unix).transpose()),
+        };
+        let found = found.map_err(|error| not_wanted(&error.to_string(), wanted))?;
+        match found {
+            Some(found) if !is_wanted(&found.address, wanted) => {
+                Err(not_wanted(&format!("it is {}", found.address), wanted))
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?.into();
+        Ok(Self { listener: Foreign::Tcp(listener), address })
+    }
+
+    fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let path = address.as_pathname().ok_or_else(|| io::Error::other("it has no path"))?.to_owned();
+        Ok(Self { listener: Foreign::Unix(listener), address: Address::Unix(path) })
+    }
+
+    /// The listener, once there is a runtime to serve it. A socket's file stays its maker's, who goes on
+    /// listening between two processes of ours.
+    ///
+    /// # Errors
+    /// Where the runtime cannot watch it.
+    pub fn adopt(self) -> io::Result<Bound> {
+        let listener = match self.listener {
+            Foreign::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Listener::Tcp(TcpListener::from_std(listener)?)
+            }
+            Foreign::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                Listener::Unix { listener: UnixListener::from_std(listener)?, _file: None }
+            }
+        };
+        Ok(Bound { listener, address: self.address })
+    }
 }
 
 /// Port 0 is any port.

@@ -36,7 +36,7 @@ mod listener;
 
 use certificates::Certificates;
 pub(crate) use listener::cannot_listen;
-pub use listener::{Address, Bound, bind, inherited, raise_descriptors};
+pub use listener::{Address, Bound, Inherited, bind, raise_descriptors};
 use listener::{Plain, Stream, connections_max};
 
 /// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to

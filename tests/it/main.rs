@@ -10,6 +10,8 @@ mod binary;
 #[cfg(test)]
 mod callbacks;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod embed;
@@ -41,6 +43,8 @@ mod gateway_token;
 mod gateway_vectors;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod listeners;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]
