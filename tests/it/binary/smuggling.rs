@@ -21,9 +21,9 @@ const fn case(name: &'static str, sent: String, answers: &'static [u16], creates
     Case { name, sent, answers, creates }
 }
 
-/// A create whose head has these lines and no others that frame it; `KEY` becomes the case's own.
+/// A create whose head has these lines and no others that frame it; `CASE` becomes the case's own.
 fn post(lines: &str, body: &str) -> String {
-    format!("POST {CREATE_PATH} HTTP/1.1\r\nHost: test\r\nIdempotency-Key: KEY\r\n{lines}\r\n{body}")
+    format!("POST {CREATE_PATH} HTTP/1.1\r\nHost: test\r\nIdempotency-Key: CASE\r\n{lines}\r\n{body}")
 }
 
 fn length() -> String {
@@ -150,7 +150,7 @@ fn right() -> Vec<Case> {
     let with = |line: &str| post(&format!("{length}{line}"), CREATE_BODY);
     let chunked = |body: &str| post(CHUNKED, body);
     let doubtful = post(&format!("{length}{CHUNKED}"), &chunks);
-    let second = |sent: String| sent.replace("KEY", "KEY-second").replace(ID, OTHER_ID);
+    let second = |sent: String| sent.replace("CASE", "CASE-second").replace(ID, OTHER_ID).replace(ACCOUNT, OTHER_ACCOUNT);
     vec![
         case("as it should be", good(), &[200], 1),
         case("blank lines first", format!("\r\n\r\n{}", good()), &[200], 1),
@@ -201,6 +201,9 @@ fn right() -> Vec<Case> {
 
 /// The id of the create that all others are made from.
 const ID: &str = "7f3b1c9e5a2d4f608b1e3c7a9d5f2b41";
+/// Its account's number.
+const ACCOUNT: &str = "12345678901";
+const OTHER_ACCOUNT: &str = "22345678901";
 const OTHER_ID: &str = "7f3b1c9e5a2d4f608b1e3c7a9d5fffff";
 
 #[tokio::test]
@@ -212,8 +215,10 @@ async fn ayoconnect_gets_nothing_or_one_request_that_is_well_formed() {
     assert!(cases.len() > 70);
     for (number, Case { name, sent, answers, creates: more }) in cases.iter().enumerate() {
         // Each is a create of its own, which no stored answer can stand in for.
-        let sent = sent.replace("KEY", &format!("case-{number}"));
+        let sent = sent.replace("CASE", &format!("case-{number}"));
         let sent = sent.replace(ID, &format!("{number:032x}")).replace(OTHER_ID, &format!("f{number:031x}"));
+        let sent = sent.replace(OTHER_ACCOUNT, &format!("2{number:010}"));
+        let sent = sent.replace(ACCOUNT, &format!("1{number:010}"));
         assert_eq!(exchange(&gateway.listen, &sent).await, *answers, "{name}");
         creates += more;
         let got = requests(&sandbox).await;
