@@ -24,7 +24,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config};
 use crate::entropy::Entropy;
 use crate::server::certificates::Certificates;
-use crate::server::{Address, Bound, Terms, bind, serve};
+use crate::server::{Address, Bound, Terms, bind, connections, serve};
 use crate::stack::{Gateway, Surroundings};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -199,7 +199,8 @@ impl Listeners {
     /// Opens them; `app` is there already where the process was given it.
     async fn open(config: &Config, metrics: &Arc<Metrics>, app: Option<Bound>) -> io::Result<Self> {
         let header_timeout = config.listen.header_timeout;
-        let terms = |name: &'static str, tls: Option<&ServerFiles>| {
+        // The last eighth is for the store and the way upstream.
+        let terms = |name: &'static str, eighths: usize, tls: Option<&ServerFiles>| {
             let (metrics, stop) = (Arc::clone(metrics), CancellationToken::new());
             let certificates = match tls {
                 Some(files) => {
@@ -209,7 +210,14 @@ impl Listeners {
                 }
                 None => None,
             };
-            io::Result::Ok(Terms { name, header_timeout, certificates, metrics, stop })
+            io::Result::Ok(Terms {
+                name,
+                header_timeout,
+                connections: connections(eighths),
+                certificates,
+                metrics,
+                stop,
+            })
         };
         let app = match app {
             Some(bound) => bound,
@@ -219,14 +227,14 @@ impl Listeners {
         let callbacks = match &config.callbacks {
             Some(callbacks) => {
                 let bound = bind(&callbacks.listen.into()).await?;
-                Some(Ready { bound, terms: terms("callbacks", callbacks.tls.as_ref())? })
+                Some(Ready { bound, terms: terms("callbacks", 1, callbacks.tls.as_ref())? })
             }
             None => None,
         };
         Ok(Self {
-            app: Ready { bound: app, terms: terms("app", config.listen.tls.as_ref())? },
+            app: Ready { bound: app, terms: terms("app", 5, config.listen.tls.as_ref())? },
             admin_address: admin.address.tcp().unwrap_or(config.admin.address),
-            admin: Ready { bound: admin, terms: terms("admin", None)? },
+            admin: Ready { bound: admin, terms: terms("admin", 1, None)? },
             callbacks,
         })
     }

@@ -266,11 +266,12 @@ pub fn raise_descriptors() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
 }
 
-/// Connections one listener may hold: as many as a flood may cost, and never so many that a flood on one
-/// of the listeners leaves no descriptors to the others, to the store and to the way upstream.
-pub(super) fn connections_max() -> usize {
+/// Connections a listener may hold that has this share of the descriptors the system allows: never so
+/// many that a flood on it leaves none to the other listeners, to the store and to the way upstream.
+#[must_use]
+pub fn connections(eighths: usize) -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
-    descriptors.map_or(CONNECTIONS, |limit| CONNECTIONS.min(limit / 4))
+    descriptors.map_or(CONNECTIONS, |limit| CONNECTIONS.min((limit / 8).saturating_mul(eighths)))
 }
 
 /// A connection as it was accepted.

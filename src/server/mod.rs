@@ -36,8 +36,8 @@ mod listener;
 
 use certificates::Certificates;
 pub(crate) use listener::cannot_listen;
-pub use listener::{Address, Bound, Inherited, bind, raise_descriptors};
-use listener::{Plain, Stream, connections_max};
+pub use listener::{Address, Bound, Inherited, bind, connections, raise_descriptors};
+use listener::{Plain, Stream};
 
 /// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to
 /// change, and spinning would not help.
@@ -69,6 +69,8 @@ pub struct Terms {
     pub name: &'static str,
     /// Longest time a head may take, and a TLS handshake.
     pub header_timeout: Duration,
+    /// Connections at once.
+    pub connections: usize,
     /// Absent: no TLS.
     pub certificates: Option<Arc<Certificates>>,
     /// What is counted.
@@ -96,7 +98,7 @@ where
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (connections, most) = (TaskTracker::new(), connections_max());
+    let (connections, most) = (TaskTracker::new(), terms.connections);
     let serving = Arc::new(Serving { service, builder: builder(), terms });
     let terms = &serving.terms;
     let mut is_full = false;

@@ -48,7 +48,7 @@ impl Served {
             tokio::spawn(watch.run("app", Arc::clone(&metrics), stop.clone()));
             certificates
         });
-        let terms = Terms { name: "app", header_timeout, certificates, metrics, stop: stop.clone() };
+        let terms = Terms { name: "app", header_timeout, connections: 64, certificates, metrics, stop: stop.clone() };
         let bound = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let address = bound.address.tcp().unwrap();
         tokio::spawn(serve(bound, service_fn(who), terms));
@@ -77,7 +77,13 @@ impl Drop for Served {
     }
 }
 
+/// More than the system's buffers take.
+const LARGE: usize = 64 << 20;
+
 async fn who(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.uri().path() == "/large" {
+        return Ok(Response::new(Full::from(vec![b'a'; LARGE])));
+    }
     let names = request.extensions().get::<ClientNames>().map(|names| names.0.to_vec());
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_string());
     Ok(Response::new(Full::from(format!("{names:?} {peer:?}"))))
@@ -217,4 +223,22 @@ async fn a_certificate_is_replaced_under_way() {
     std::fs::write(second.join("own.key"), files.authority.issue(LOCAL).1).unwrap();
     served.until_counted(r#"ayova_certificate_reloads_total{listener="app",result="rejected"} 1"#).await;
     ask(&new, served.address).await.unwrap();
+}
+
+/// In HTTP/2 a connection is not closed by what `wire` knows of heads; and no head is late where an answer
+/// is not taken. Time is moved by whoever waits.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_quiet_for_long_is_ended() {
+    let served = Served::start(None, Duration::from_secs(3_600)).await;
+    for said in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "GET /large HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let began = tokio::time::Instant::now();
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        // Nothing is taken until well after the end.
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(rest.len() < LARGE, "{}", rest.len());
+        assert!(began.elapsed() < Duration::from_secs(201), "{:?}", began.elapsed());
+    }
 }

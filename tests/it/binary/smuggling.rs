@@ -150,7 +150,8 @@ fn right() -> Vec<Case> {
     let with = |line: &str| post(&format!("{length}{line}"), CREATE_BODY);
     let chunked = |body: &str| post(CHUNKED, body);
     let doubtful = post(&format!("{length}{CHUNKED}"), &chunks);
-    let second = |sent: String| sent.replace("CASE", "CASE-second").replace(ID, OTHER_ID).replace(ACCOUNT, OTHER_ACCOUNT);
+    let second =
+        |sent: String| sent.replace("CASE", "CASE-second").replace(ID, OTHER_ID).replace(ACCOUNT, OTHER_ACCOUNT);
     vec![
         case("as it should be", good(), &[200], 1),
         case("blank lines first", format!("\r\n\r\n{}", good()), &[200], 1),
