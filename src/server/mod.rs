@@ -152,18 +152,7 @@ where
     /// One connection, from its first byte to its last.
     async fn converse(self: Arc<Self>, stream: Plain, peer: Option<Peer>) {
         let terms = &self.terms;
-        let secured = tokio::select! {
-            secured = terms.secure(stream) => secured,
-            () = terms.stop.cancelled() => return,
-        };
-        let (stream, names) = match secured {
-            Ok(secured) => secured,
-            Err(error) => {
-                terms.metrics.connection_shut(terms.name, Shut::Handshake);
-                tracing::debug!(listener = terms.name, %error, "a TLS handshake failed");
-                return;
-            }
-        };
+        let Some((stream, names)) = terms.secure(stream).await else { return };
         let wire = Wire::new(stream, terms.header_timeout);
         let requests = wire.requests();
         let answering =
@@ -219,15 +208,28 @@ where
 }
 
 impl Terms {
-    /// Shakes hands, where there is TLS.
-    async fn secure(&self, stream: Plain) -> io::Result<(Stream, Option<ClientNames>)> {
-        let Some(certificates) = &self.certificates else { return Ok((Stream::Plain(stream), None)) };
-        let shaking = TlsAcceptor::from(certificates.current()).accept(stream);
-        let too_slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the client took too long");
-        let stream = timeout(self.header_timeout, shaking).await.map_err(too_slow)??;
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let names = shown.map(|certificate| ClientNames(tls::names(certificate).into()));
-        Ok((Stream::Secure(Box::new(stream)), names))
+    /// Shakes hands, where there is TLS; nothing of a connection that does not come to it.
+    async fn secure(&self, stream: Plain) -> Option<(Stream, Option<ClientNames>)> {
+        let Some(certificates) = &self.certificates else { return Some((Stream::Plain(stream), None)) };
+        // Boxed, since it is larger than all that a connection keeps later on.
+        let shaking = Box::pin(TlsAcceptor::from(certificates.current()).accept(stream));
+        let shaken = tokio::select! {
+            shaken = timeout(self.header_timeout, shaking) => shaken,
+            () = self.stop.cancelled() => return None,
+        };
+        let too_slow = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long"));
+        match shaken.unwrap_or_else(too_slow) {
+            Ok(stream) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let names = shown.map(|certificate| ClientNames(tls::names(certificate).into()));
+                Some((Stream::Secure(Box::new(stream)), names))
+            }
+            Err(error) => {
+                self.metrics.connection_shut(self.name, Shut::Handshake);
+                tracing::debug!(listener = self.name, %error, "a TLS handshake failed");
+                None
+            }
+        }
     }
 
     /// Counts a connection that was ended for what came over it. Clients that go away are not.
