@@ -46,7 +46,9 @@ async fn main() -> Fallible<()> {
     let (tasks, stop) = (gateway.tasks().clone(), CancellationToken::new());
     // Asks Ayoconnect about creates and updates whose answer was lost.
     let resolving = tokio::spawn(Arc::clone(gateway.resolver()).run(stop.clone()));
-    let listener = tokio::net::TcpListener::bind(config.listen.address).await?;
+    // axum serves other listeners as well; this example keeps to one kind.
+    let address = config.listen.address.tcp().ok_or("listen.address: a TCP address, for this example")?;
+    let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}; Ctrl-C ends it", listener.local_addr()?);
     axum::serve(listener, app(gateway)).with_graceful_shutdown(tokio::signal::ctrl_c().map(drop)).await?;
     // A create whose caller has left goes on; ending now would leave it in doubt.
@@ -77,7 +79,8 @@ pub fn gateway(config: &Config, transport: Arc<dyn Transport>) -> Fallible<Gatew
 /// A configuration file and a client for the upstream it names.
 fn over_http(path: &Path) -> Fallible<(Config, Arc<dyn Transport>)> {
     let config = ayova::config::load(path, &|name| std::env::var(name).ok())?;
-    let transport = HyperTransport::new(&config.upstream.base_url, config.upstream.connect_timeout)?;
+    let upstream = &config.upstream;
+    let transport = HyperTransport::with_tls(&upstream.base_url, upstream.connect_timeout, upstream.tls.as_ref())?;
     Ok((config, Arc::new(transport)))
 }
 

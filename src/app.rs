@@ -23,19 +23,21 @@ use crate::callback::deliver::{Bell, HyperPost, Post};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config};
 use crate::entropy::Entropy;
-use crate::server::{Bound, bind, serve};
+use crate::server::certificates::Certificates;
+use crate::server::{Address, Bound, Terms, bind, connections, serve};
 use crate::stack::{Gateway, Surroundings};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::telemetry::metrics::Metrics;
+use crate::tls::ServerFiles;
 use crate::upstream::{HyperTransport, Transport};
 
 /// A gateway that is running.
 #[derive(Debug)]
 pub struct App {
     /// Where apps connect.
-    pub listen: SocketAddr,
+    pub listen: Address,
     /// Where operators connect.
     pub admin: SocketAddr,
     /// Where Ayoconnect connects, if it does.
@@ -74,8 +76,17 @@ impl App {
     /// Addresses that are taken, no system randomness, no certificate store, records that cannot be
     /// opened.
     pub async fn start(config: &Config) -> io::Result<Self> {
-        let transport = HyperTransport::new(&config.upstream.base_url, config.upstream.connect_timeout)?;
-        Self::start_with(config, Arc::new(transport), Arc::new(SystemClock)).await
+        Self::start_on(config, None).await
+    }
+
+    /// The same with the app's listener there already, where the process was given it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_on(config: &Config, listener: Option<Bound>) -> io::Result<Self> {
+        let upstream = &config.upstream;
+        let transport = HyperTransport::with_tls(&upstream.base_url, upstream.connect_timeout, upstream.tls.as_ref())?;
+        Self::launch(config, Arc::new(transport), Arc::new(SystemClock), listener).await
     }
 
     /// The same over another way to upstream and another clock.
@@ -83,6 +94,15 @@ impl App {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with(config: &Config, transport: Arc<dyn Transport>, clock: SharedClock) -> io::Result<Self> {
+        Self::launch(config, transport, clock, None).await
+    }
+
+    async fn launch(
+        config: &Config,
+        transport: Arc<dyn Transport>,
+        clock: SharedClock,
+        listener: Option<Bound>,
+    ) -> io::Result<Self> {
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
         let surroundings = Surroundings {
@@ -95,13 +115,9 @@ impl App {
         let store = Arc::clone(&surroundings.store);
         let gateway = Gateway::new(config, &surroundings).map_err(io::Error::other)?;
         gateway.resolver().take_over().await.map_err(io::Error::other)?;
-        let (listen, admin) = (bind(config.listen.address).await?, bind(config.admin.address).await?);
+        let listeners = Listeners::open(config, &surroundings.metrics, listener).await?;
         let draining = Arc::clone(gateway.draining());
-        let callbacks = match &config.callbacks {
-            Some(callbacks) => Some(bind(callbacks.listen).await?),
-            None => None,
-        };
-        let calling_back = CallingBack::start(config, &surroundings, &gateway, callbacks).await?;
+        let calling_back = CallingBack::start(config, &surroundings, &gateway, listeners.callbacks).await?;
         let view = View {
             gateway: gateway.clone(),
             store: surroundings.store,
@@ -117,20 +133,20 @@ impl App {
             bell: calling_back.bell.clone(),
             draining: Arc::clone(&draining),
         };
-        let (stop_serving, stop_admin) = (CancellationToken::new(), CancellationToken::new());
-        let header_timeout = config.listen.header_timeout;
         let tasks = gateway.tasks().clone();
+        let (app, admin) = (listeners.app, listeners.admin);
+        let stop_admin = admin.terms.stop.clone();
         let resolving = tokio::spawn(Arc::clone(gateway.resolver()).run(stop_admin.clone()));
         Ok(Self {
-            listen: listen.address,
-            admin: admin.address,
+            listen: app.bound.address.clone(),
+            admin: listeners.admin_address,
             draining,
-            serving: tokio::spawn(serve(listen, gateway, header_timeout, stop_serving.clone())),
-            admin_serving: tokio::spawn(serve(admin, Admin::new(view), header_timeout, stop_admin.clone())),
+            stop_serving: app.terms.stop.clone(),
+            serving: tokio::spawn(serve(app.bound, gateway, app.terms)),
+            admin_serving: tokio::spawn(serve(admin.bound, Admin::new(view), admin.terms)),
             resolving,
             callbacks: calling_back.address,
             calling_back,
-            stop_serving,
             stop_admin,
             tasks,
             store,
@@ -165,6 +181,65 @@ impl App {
     }
 }
 
+/// Everything that listens, bound and not yet served.
+struct Listeners {
+    app: Ready,
+    admin: Ready,
+    admin_address: SocketAddr,
+    callbacks: Option<Ready>,
+}
+
+/// One of them, and how it is to be served.
+struct Ready {
+    bound: Bound,
+    terms: Terms,
+}
+
+impl Listeners {
+    /// Opens them; `app` is there already where the process was given it.
+    async fn open(config: &Config, metrics: &Arc<Metrics>, app: Option<Bound>) -> io::Result<Self> {
+        let header_timeout = config.listen.header_timeout;
+        // The last eighth is for the store and the way upstream.
+        let terms = |name: &'static str, eighths: usize, tls: Option<&ServerFiles>| {
+            let (metrics, stop) = (Arc::clone(metrics), CancellationToken::new());
+            let certificates = match tls {
+                Some(files) => {
+                    let (certificates, watch) = Certificates::open(files.clone())?;
+                    tokio::spawn(watch.run(name, Arc::clone(&metrics), stop.clone()));
+                    Some(certificates)
+                }
+                None => None,
+            };
+            io::Result::Ok(Terms {
+                name,
+                header_timeout,
+                connections: connections(eighths),
+                certificates,
+                metrics,
+                stop,
+            })
+        };
+        let app = match app {
+            Some(bound) => bound,
+            None => bind(&config.listen.address).await?,
+        };
+        let admin = bind(&config.admin.address.into()).await?;
+        let callbacks = match &config.callbacks {
+            Some(callbacks) => {
+                let bound = bind(&callbacks.listen.into()).await?;
+                Some(Ready { bound, terms: terms("callbacks", 1, callbacks.tls.as_ref())? })
+            }
+            None => None,
+        };
+        Ok(Self {
+            app: Ready { bound: app, terms: terms("app", 5, config.listen.tls.as_ref())? },
+            admin_address: admin.address.tcp().unwrap_or(config.admin.address),
+            admin: Ready { bound: admin, terms: terms("admin", 1, None)? },
+            callbacks,
+        })
+    }
+}
+
 /// Receiving and delivering callbacks; nothing of it where they are off.
 #[derive(Debug)]
 struct CallingBack {
@@ -180,15 +255,16 @@ impl CallingBack {
         config: &Config,
         surroundings: &Surroundings,
         gateway: &Gateway,
-        bound: Option<Bound>,
+        listener: Option<Ready>,
     ) -> io::Result<Self> {
-        let (bell, stop, tasks) = (Bell::default(), CancellationToken::new(), TaskTracker::new());
-        let address = bound.as_ref().map(|bound| bound.address);
-        if let (Some(callbacks), Some(bound)) = (&config.callbacks, bound) {
+        let (bell, tasks) = (Bell::default(), TaskTracker::new());
+        let stop = listener.as_ref().map(|listener| listener.terms.stop.clone()).unwrap_or_default();
+        let address = listener.as_ref().and_then(|listener| listener.bound.address.tcp());
+        if let (Some(callbacks), Some(Ready { bound, terms })) = (&config.callbacks, listener) {
             let post: Arc<dyn Post> = Arc::new(HyperPost::new()?);
             let circle = Circle { config, callbacks, surroundings, gateway, post: &post, bell: &bell };
             let receiver = circle.start(&tasks, &stop).await.map_err(io::Error::other)?;
-            tasks.spawn(serve(bound, receiver, config.listen.header_timeout, stop.clone()));
+            tasks.spawn(serve(bound, receiver, terms));
         }
         tasks.close();
         Ok(Self { address, bell, stop, tasks })

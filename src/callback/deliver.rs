@@ -60,7 +60,7 @@ impl HyperPost {
     /// # Errors
     /// Where the platform's certificate store cannot be used.
     pub fn new() -> std::io::Result<Self> {
-        https_client(CONNECT_TIME).map(Self)
+        https_client(CONNECT_TIME, None).map(Self)
     }
 }
 

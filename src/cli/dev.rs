@@ -18,7 +18,7 @@ use crate::callback::webhook::WebhookKey;
 use crate::clock::{Clock as _, SystemClock, iso8601};
 use crate::config::sandbox::SAMPLE_MERCHANT_CODE;
 use crate::config::{Config, SampleCallbacks, SandboxConfig, Secret, Store};
-use crate::server::{CannotListen, bind};
+use crate::server::{Address, CannotListen, bind};
 use crate::telemetry::log;
 
 /// Options of `ayova dev`.
@@ -62,18 +62,19 @@ async fn serve(args: DevArgs, secrets: Secrets) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::Failed(args.with_option(&error));
     let mut signals = Signals::listen().map_err(failed)?;
     let listener = sandbox::bind(args.sandbox).await.map_err(failed)?;
-    let receiving = bind(args.app).await.map_err(failed)?;
+    let receiving = bind(&args.app.into()).await.map_err(failed)?;
     // With the real ports, which may have been asked for as 0.
     let upstream = listener.local_addr().map_err(failed)?;
-    let callbacks = secrets.callbacks(&args, receiving.address);
+    let payments = receiving.address.tcp().unwrap_or(args.app);
+    let callbacks = secrets.callbacks(&args, payments);
     let app = App::start(&configuration(&args, upstream, &callbacks)?).await.map_err(failed)?;
     let announced = app.callbacks.unwrap_or(args.callbacks);
     let addresses = [
-        ("{app}", app.listen),
+        ("{app}", app.listen.tcp().unwrap_or(args.listen)),
         ("{admin}", app.admin),
         ("{sandbox}", upstream),
         ("{callbacks}", announced),
-        ("{receiving}", receiving.address),
+        ("{receiving}", payments),
     ];
     let sandbox = sandbox::start(listener, secrets.sandbox(announced))?;
     let key = WebhookKey::parse(secrets.app.expose()).map_err(|why| Failure::Failed(why.to_owned()))?;
@@ -100,7 +101,7 @@ impl DevArgs {
             ("--callbacks", self.callbacks),
             ("--app", self.app),
         ];
-        match taken.and_then(|taken| options.iter().find(|(_, address)| *address == taken.address)) {
+        match taken.and_then(|taken| options.iter().find(|(_, address)| Address::from(*address) == taken.address)) {
             Some((option, _)) => format!("{error} ({option})"),
             None => error.to_string(),
         }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,8 @@ use super::{Failure, print};
 use crate::callback::webhook::{Webhook, WebhookKey};
 use crate::clock::{Clock as _, SystemClock};
 use crate::dialect::number::{masked, without_blanks};
-use crate::server::{Bound, serve};
+use crate::server::{Bound, Terms, serve};
+use crate::telemetry::metrics::Metrics;
 
 /// An app that is running.
 pub(super) struct Running {
@@ -43,7 +45,16 @@ pub(super) fn start(bound: Bound, key: WebhookKey) -> Running {
         let key = Arc::clone(&key);
         async move { Ok::<_, Infallible>(answer(&key, request).await) }
     });
-    let serving = tokio::spawn(serve(bound, app, HEADER_TIME, stop.clone()));
+    let terms = Terms {
+        name: "dev",
+        header_timeout: HEADER_TIME,
+        connections: CONNECTIONS,
+        certificates: None,
+        // Nobody reads them.
+        metrics: Arc::new(Metrics::new(&mut Registry::default())),
+        stop: stop.clone(),
+    };
+    let serving = tokio::spawn(serve(bound, app, terms));
     Running { stop, serving }
 }
 
@@ -92,6 +103,9 @@ fn line(id: &str, event: &Value) -> Option<String> {
 
 /// Longest time a request head may take.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+
+/// Connections at once.
+const CONNECTIONS: usize = 256;
 
 /// Bytes of an event: the callback it carries and little more.
 const BODY_MAX: usize = 512 * 1024;

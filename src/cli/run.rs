@@ -6,6 +6,7 @@ use super::signals::{Signals, block_on};
 use super::{ConfigArg, Failure, load, variable};
 use crate::app::App;
 use crate::config::Config;
+use crate::server::{Inherited, raise_descriptors};
 use crate::telemetry::log;
 
 /// Options of `ayova run`.
@@ -27,9 +28,20 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     if let Some(place) = variable("AYOVA_CRASH") {
         crate::crash::arm(&place);
     }
+    // Before there is a second thread, since it changes the environment.
+    let inherited = inherited(&config).map_err(|error| Failure::Failed(error.to_string()))?;
     // Kept until everything has ended, so that the last lines are written.
     let _written = log::init(config.log, color()).map_err(|error| Failure::Failed(error.to_string()))?;
-    block_on(serve(config))
+    block_on(serve(config, inherited))
+}
+
+/// The socket that systemd has opened for this very process; a child of it may have the variables, too.
+fn inherited(config: &Config) -> std::io::Result<Option<Inherited>> {
+    if variable("LISTEN_PID").is_some_and(|process| process == std::process::id().to_string()) {
+        Inherited::from_env(&config.listen.address)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Whether the environment allows colours: <https://no-color.org>, present and not empty.
@@ -37,12 +49,17 @@ pub(super) fn color() -> bool {
     variable("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, inherited: Option<Inherited>) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(error.to_string());
     let mut signals = Signals::listen().map_err(failed)?;
-    let app = App::start(&config).await.map_err(failed)?;
+    if let Err(error) = raise_descriptors() {
+        tracing::warn!(%error, "the number of open files could not be raised");
+    }
+    let listener = inherited.map(Inherited::adopt).transpose().map_err(failed)?;
+    let app = App::start_on(&config, listener).await.map_err(failed)?;
     tracing::info!(
         listen = %app.listen,
+        tls = config.listen.tls.is_some(),
         admin = %app.admin,
         callbacks = app.callbacks.map(tracing::field::display),
         upstream = %config.upstream.base_url,

@@ -85,7 +85,7 @@ impl Running {
 
 /// Binds.
 pub(super) async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))
+    TcpListener::bind(listen).await.map_err(|error| cannot_listen(&listen.into(), &error))
 }
 
 /// Serves where `listener` is bound.

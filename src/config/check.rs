@@ -10,8 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check_callbacks;
-use super::check_callers;
 use super::findings::Findings;
 use super::problem::Problem;
 use super::quantity::{Size, Span};
@@ -26,7 +24,9 @@ use super::{
     MissingKey, OnMismatch, OnMiss, Rate, RateLimit, Reference, Retry, SameTrxId, Secret, Shutdown, SignatureConfig,
     SnapUpstream, Store, Upstream,
 };
+use super::{check_callbacks, check_callers, check_tls};
 use crate::dialect::OperationId;
+use crate::server::Address;
 use crate::signature::{Encoding, PrivateKey, Scheme};
 
 /// Judges a whole file.
@@ -34,8 +34,8 @@ pub(super) fn check(raw: &RawConfig, mut found: Findings) -> Result<Config, Vec<
     let listen = check_listen(&raw.listen, &mut found);
     let admin = check_admin(&raw.admin, listen.as_ref(), &mut found);
     let upstream = check_upstream(&raw.upstream, &mut found);
-    // Nothing verifies certificates yet: `listen.tls` is refused.
-    check_callers::check(raw, false, &mut found);
+    let verifies_clients = raw.listen.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    check_callers::check(raw, verifies_clients, &mut found);
     let merchants = check_merchants(&raw.merchants, raw.upstream.snap.enabled, &mut found);
     let idempotency = check_idempotency(&raw.idempotency, &mut found);
     let reference = check_reference(&raw.reference, &mut found);
@@ -56,7 +56,7 @@ pub(super) fn check(raw: &RawConfig, mut found: Findings) -> Result<Config, Vec<
     let shutdown = Shutdown { grace: within("shutdown.grace", raw.shutdown.grace, WAIT, &mut found) };
     let store = check_store(&raw.store, &mut found);
     let taken = [
-        ("listen.address", listen.as_ref().map(|listen| listen.address)),
+        ("listen.address", listen.as_ref().and_then(|listen| listen.address.tcp())),
         ("admin.address", admin.as_ref().map(|admin| admin.address)),
     ];
     let taken: Vec<_> = taken.into_iter().filter_map(|(path, address)| Some((path, address?))).collect();
@@ -93,8 +93,9 @@ fn assemble<T>(
 }
 
 fn check_listen(raw: &RawListen, found: &mut Findings) -> Option<Listen> {
-    let address = socket_address("listen.address", &raw.address, found);
-    let exposed = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+    let address = listen_address("listen.address", &raw.address, found);
+    let tcp = address.as_ref().and_then(Address::tcp);
+    let exposed = tcp.is_some_and(|address| !address.ip().to_canonical().is_loopback());
     let auth = match raw.auth {
         RawAuth::None => Auth::None,
         RawAuth::ApiKey => Auth::ApiKey,
@@ -108,19 +109,43 @@ fn check_listen(raw: &RawListen, found: &mut Findings) -> Option<Listen> {
             "listen on 127.0.0.1 or [::1], or set listen.auth: api_key: whoever reaches this port acts as the merchant",
         );
     }
-    let listen = Listen {
-        address: address.unwrap_or(NOWHERE),
+    let tls = check_tls::server("listen.tls", raw.tls.as_ref(), found);
+    let max_body = size_within("listen.max_body", raw.max_body, BODY, found);
+    let body_timeout = within("listen.body_timeout", raw.body_timeout, PAUSE, found);
+    let header_timeout = within("listen.header_timeout", raw.header_timeout, PAUSE, found);
+    Some(Listen {
+        address: address?,
         auth,
-        max_body_bytes: size_within("listen.max_body", raw.max_body, BODY, found).try_into().unwrap_or(usize::MAX),
-        body_timeout: within("listen.body_timeout", raw.body_timeout, PAUSE, found),
-        header_timeout: within("listen.header_timeout", raw.header_timeout, PAUSE, found),
-    };
-    address.map(|_| listen)
+        tls,
+        max_body_bytes: max_body.try_into().unwrap_or(usize::MAX),
+        body_timeout,
+        header_timeout,
+    })
+}
+
+/// An IP address with a port, or `unix:` and a path.
+fn listen_address(path: &str, text: &str, found: &mut Findings) -> Option<Address> {
+    let Some(file) = text.strip_prefix("unix:") else { return socket_address(path, text, found).map(Address::Tcp) };
+    let file_path = found.beside(file);
+    if file.is_empty() || file_path.file_name().is_none() {
+        found.report(path, "names no file", "a socket that ayova makes, such as unix:/run/ayova.sock");
+        return None;
+    }
+    if file_path.as_os_str().len() > SOCKET_PATH_MAX {
+        let message = format!("{} bytes are too long for the path of a socket", file_path.as_os_str().len());
+        found.report(
+            path,
+            message,
+            format!("at most {SOCKET_PATH_MAX}, counted from the root, such as unix:/run/ayova.sock"),
+        );
+        return None;
+    }
+    Some(Address::Unix(file_path))
 }
 
 fn check_admin(raw: &RawAdmin, listen: Option<&Listen>, found: &mut Findings) -> Option<Admin> {
     let address = socket_address("admin.address", &raw.address, found)?;
-    if listen.is_some_and(|listen| collide(listen.address, address)) {
+    if listen.and_then(|listen| listen.address.tcp()).is_some_and(|listen| collide(listen, address)) {
         found.report(
             "admin.address",
             "the same address as listen.address",
@@ -141,8 +166,8 @@ pub(super) fn socket_address(path: &str, text: &str, found: &mut Findings) -> Op
     if text.starts_with("unix:") {
         found.report(
             path,
-            "unix sockets are not available in this version",
-            "an IP address and a port, such as 127.0.0.1:8080",
+            "only listen.address may be a unix socket",
+            "an IP address and a port, such as 127.0.0.1:9080",
         );
         return None;
     }
@@ -188,8 +213,12 @@ fn check_upstream(raw: &RawUpstream, found: &mut Findings) -> Option<Upstream> {
             "one attempt is part of what the deadline covers",
         );
     }
+    // An address that was refused may yet be one.
+    let is_https = base_url.as_ref().is_none_or(|url| url.scheme() == Some(&http::uri::Scheme::HTTPS));
+    let tls = check_tls::client(raw.tls.as_ref(), is_https, found);
     Some(Upstream {
         base_url: base_url?,
+        tls,
         connect_timeout: within("upstream.connect_timeout", raw.connect_timeout, PAUSE, found),
         attempt_timeout,
         deadline,
@@ -479,8 +508,8 @@ fn size_within(path: &str, Size(value): Size, bounds: (u64, u64), found: &mut Fi
     value
 }
 
-/// Stands in for an address that was refused; never leaves this file.
-const NOWHERE: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0));
+/// Bytes of a socket's path: what Linux and macOS both take, less their final zero.
+const SOCKET_PATH_MAX: usize = 103;
 /// Bounds of a timeout or pause: longer than an hour is a unit mistaken for another.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(3_600));
 /// Bounds of a wait that may be none.

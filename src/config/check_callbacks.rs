@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::check::{KEEPING, PAUSE, collide, socket_address, within};
+use super::check_tls;
 use super::findings::Findings;
 use super::raw::{RawCallbacks, RawConfig, RawConfirm, RawDeliver, RawSweep, RawVerify};
 use super::{CallbackKey, Callbacks, Confirm, Deliver, Sweep, Verify};
@@ -41,8 +42,10 @@ pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut 
         trusted: networks("callbacks.trusted_proxies", &callbacks.trusted_proxies, found),
     };
     let listen = check_listen(callbacks, others, found)?;
+    let tls = check_tls::server("callbacks.listen.tls", callbacks.listen.tls.as_ref(), found);
     Some(Callbacks {
         listen,
+        tls,
         secret: callbacks.secret.clone(),
         sources,
         verify: verify?,

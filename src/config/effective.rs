@@ -3,15 +3,17 @@
 //! Promises that every key is there with its value and that the result can be read again once the
 //! secrets are put back. It is built as the file's own mirror, so a new key cannot be forgotten.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::quantity::{Size, Span};
 use super::raw::{
-    RawAdmin, RawAuth, RawBreaker, RawCallbackListen, RawCallbacks, RawClassic, RawConfig, RawConfirm, RawDeliver,
-    RawEncoding, RawErrors, RawIdempotency, RawLevel, RawListen, RawLog, RawLogFormat, RawMerchant,
+    RawAdmin, RawAuth, RawBreaker, RawCallbackListen, RawCallbacks, RawClassic, RawClientTls, RawConfig, RawConfirm,
+    RawDeliver, RawEncoding, RawErrors, RawIdempotency, RawLevel, RawListen, RawLog, RawLogFormat, RawMerchant,
     RawMerchantCallbacks, RawMissingKey, RawOnMismatch, RawOnMiss, RawOperations, RawRate, RawRateLimit, RawReference,
-    RawRetry, RawSameTrxId, RawScheme, RawShutdown, RawSignature, RawSnap, RawStore, RawStoreKind, RawSweep,
-    RawUpstream, RawVerify,
+    RawRetry, RawSameTrxId, RawScheme, RawServerTls, RawShutdown, RawSignature, RawSnap, RawStore, RawStoreKind,
+    RawSweep, RawUpstream, RawVerify,
 };
 use super::sandbox::UpdateMethod;
 use super::tree::{self, Key, Node};
@@ -22,6 +24,7 @@ use super::{
 use crate::callback::source::Cidr;
 use crate::dialect::OperationId;
 use crate::signature::{Encoding, Scheme};
+use crate::tls::{ClientFiles, ServerFiles};
 
 /// The effective configuration as JSON, secrets as `"***"`.
 #[must_use]
@@ -47,6 +50,7 @@ fn mirror(config: &Config) -> RawConfig {
         version: 1,
         listen: RawListen {
             address: config.listen.address.to_string(),
+            tls: config.listen.tls.as_ref().map(server_tls),
             auth: match config.listen.auth {
                 Auth::None => RawAuth::None,
                 Auth::ApiKey => RawAuth::ApiKey,
@@ -74,7 +78,7 @@ fn mirror(config: &Config) -> RawConfig {
         },
         store: match &config.store {
             Store::Memory => RawStore { kind: RawStoreKind::Memory, path: None },
-            Store::Sqlite(path) => RawStore { kind: RawStoreKind::Sqlite, path: Some(path.display().to_string()) },
+            Store::Sqlite(path) => RawStore { kind: RawStoreKind::Sqlite, path: Some(shown(path)) },
         },
         errors: errors(&config.errors),
         log: log(config.log),
@@ -86,7 +90,10 @@ fn mirror(config: &Config) -> RawConfig {
 fn callbacks(callbacks: &Callbacks) -> RawCallbacks {
     let networks = |list: &[Cidr]| list.iter().map(Cidr::to_string).collect();
     RawCallbacks {
-        listen: RawCallbackListen { address: callbacks.listen.to_string() },
+        listen: RawCallbackListen {
+            address: callbacks.listen.to_string(),
+            tls: callbacks.tls.as_ref().map(server_tls),
+        },
         secret: Secret::new(String::new()),
         allow: networks(&callbacks.sources.allow),
         trusted_proxies: networks(&callbacks.sources.trusted),
@@ -123,11 +130,29 @@ fn deliver(deliver: &Deliver) -> RawDeliver {
     }
 }
 
+fn server_tls(files: &ServerFiles) -> RawServerTls {
+    RawServerTls { cert: shown(&files.cert), key: shown(&files.key), client_ca: files.client_ca.as_deref().map(shown) }
+}
+
+fn client_tls(files: &ClientFiles) -> RawClientTls {
+    let identity = files.identity.as_ref();
+    RawClientTls {
+        ca: files.ca.as_deref().map(shown),
+        client_cert: identity.map(|(cert, _)| shown(cert)),
+        client_key: identity.map(|(_, key)| shown(key)),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
 fn upstream(upstream: &Upstream) -> RawUpstream {
     let scheme = upstream.base_url.scheme_str().unwrap_or_default();
     let authority = upstream.base_url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     RawUpstream {
         base_url: format!("{scheme}://{authority}"),
+        tls: upstream.tls.as_ref().map(client_tls),
         connect_timeout: Span(upstream.connect_timeout),
         attempt_timeout: Span(upstream.attempt_timeout),
         deadline: Span(upstream.deadline),

@@ -5,6 +5,7 @@
 //! that values from the environment or from files are never repeated in a message.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use super::problem::{Place, Problem};
 
@@ -17,6 +18,8 @@ pub(super) struct Findings {
     pub(super) settled: BTreeSet<String>,
     /// Everything wrong so far.
     pub(super) problems: Vec<Problem>,
+    /// Where the file is, which relative paths count from.
+    pub(super) folder: PathBuf,
 }
 
 /// Where a value stood.
@@ -34,6 +37,13 @@ impl Findings {
         if !self.has_refused(path) {
             self.problems.push(Problem::new(self.place(path), path, message).hint(hint));
         }
+    }
+
+    /// A path of the file's, made absolute.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        let beside = self.folder.join(Path::new(path));
+        // Without a current folder a relative path is as good as it gets.
+        std::path::absolute(&beside).unwrap_or(beside)
     }
 
     /// The value as a message may show it.

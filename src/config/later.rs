@@ -44,21 +44,6 @@ pub(super) const REFUSAL: &str = "not available in this version";
 /// The gateway's.
 pub(super) const GATEWAY: &[Later] = &[
     Later {
-        path: "listen.tls",
-        values: &[],
-        hint: "remove it; apps connect over loopback, where plain HTTP stays on the host",
-    },
-    Later {
-        path: "upstream.tls",
-        values: &[],
-        hint: "remove it; the system's trust store decides, so add your authority there",
-    },
-    Later {
-        path: "callbacks.listen.tls",
-        values: &[],
-        hint: "remove it; let a proxy that ends TLS stand before this listener",
-    },
-    Later {
         path: "store.kind",
         values: &["redis"],
         hint: "store: { kind: sqlite } on a local disk; one process serves a file",

@@ -14,6 +14,7 @@ use std::time::Duration;
 mod check;
 mod check_callbacks;
 mod check_callers;
+mod check_tls;
 mod conform;
 mod effective;
 mod findings;
@@ -40,6 +41,9 @@ use findings::Findings;
 use interpolate::Sources;
 use raw::{RawCallbackListen, RawCallbacks, RawConfig, RawDeliver, RawMerchant, RawStore, RawStoreKind, RawSweep};
 use read::Kind;
+
+use crate::server::Address;
+use crate::tls::{ClientFiles, ServerFiles};
 
 /// One valid configuration (contract section 3).
 #[derive(Clone, Debug)]
@@ -158,7 +162,7 @@ impl SampleCallbacks {
     fn raw(&self) -> RawCallbacks {
         let deliver = RawDeliver { url: self.app.clone(), secret: self.app_secret.clone(), ..RawDeliver::default() };
         RawCallbacks {
-            listen: RawCallbackListen { address: self.listen.to_string() },
+            listen: RawCallbackListen { address: self.listen.to_string(), tls: None },
             secret: self.secret.clone(),
             deliver: Some(deliver),
             sweep: Some(RawSweep::default()),
@@ -170,7 +174,7 @@ impl SampleCallbacks {
 /// Reads a text.
 fn from_yaml(text: &str, sources: &Sources<'_>) -> Result<Config, Vec<Problem>> {
     match read::raw::<RawConfig>(text, sources, KIND) {
-        (Some(raw), found) => check::check(&raw, found),
+        (Some(raw), found) => check::check(&raw, Findings { folder: sources.folder.to_owned(), ..found }),
         (None, found) => Err(found.problems),
     }
 }
@@ -181,8 +185,10 @@ const KIND: Kind = Kind { later: later::GATEWAY, example: "config/example.yaml" 
 /// The app's listener.
 #[derive(Clone, Debug)]
 pub struct Listen {
-    /// Where apps connect; loopback where they do not authenticate.
-    pub address: SocketAddr,
+    /// Where apps connect; loopback or a unix socket where they do not authenticate.
+    pub address: Address,
+    /// Absent: plain HTTP.
+    pub tls: Option<ServerFiles>,
     /// How apps prove who they are.
     pub auth: Auth,
     /// Largest request body in bytes, inclusive.
@@ -216,6 +222,8 @@ pub struct Admin {
 pub struct Upstream {
     /// `http` or `https` origin; never with a path, query or user.
     pub base_url: http::Uri,
+    /// Authorities and a client certificate of one's own; absent: the system's, and none.
+    pub tls: Option<ClientFiles>,
     /// Longest time a TCP (and TLS) connection may take to open.
     pub connect_timeout: Duration,
     /// Longest time one try may take.
@@ -293,6 +301,8 @@ pub struct MerchantConfig {
 pub struct Callbacks {
     /// Where Ayoconnect connects.
     pub listen: SocketAddr,
+    /// Absent: plain HTTP, for a proxy that ends TLS.
+    pub tls: Option<ServerFiles>,
     /// Part of the address Ayoconnect is given.
     pub secret: Secret<String>,
     /// Where callbacks may come from.

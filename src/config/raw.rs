@@ -57,9 +57,12 @@ pub(super) struct RawConfig {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawListen {
-    /// IP address and port; a loopback address unless apps authenticate. Default 127.0.0.1:8080;
-    /// port 0 takes a free one.
+    /// IP address and port, a loopback address unless apps authenticate; or unix: and the path of a socket.
+    /// Default 127.0.0.1:8080; port 0 takes a free one.
     pub(super) address: String,
+    /// Certificate of this listener. Default: plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<RawServerTls>,
     /// How apps prove who they are. Default none.
     pub(super) auth: RawAuth,
     /// Largest request body, inclusive; 1B to 16MiB. Default 64KiB.
@@ -70,11 +73,25 @@ pub(super) struct RawListen {
     pub(super) header_timeout: Span,
 }
 
+/// Certificate of a listener; files that change are read again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["cert", "key"]))]
+pub(super) struct RawServerTls {
+    /// PEM file of the certificate, followed by those that lead to its authority.
+    pub(super) cert: String,
+    /// PEM file of its private key.
+    pub(super) key: String,
+    /// PEM file of the authorities whose certificates clients may show. Default: none are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_ca: Option<String>,
+}
+
 /// How apps prove who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawAuth {
-    /// Not at all, which is why the address must be a loopback one.
+    /// Not at all, which is why the address must be a loopback one or a unix socket.
     None,
     /// By a key in every request: merchants[].api_keys.
     ApiKey,
@@ -97,6 +114,9 @@ pub(super) struct RawAdmin {
 pub(super) struct RawUpstream {
     /// Ayoconnect's address without a path: https://sandbox.api.of.ayoconnect.id or https://api.of.ayoconnect.id.
     pub(super) base_url: String,
+    /// Authorities and a client certificate. Default: the system's authorities, no certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<RawClientTls>,
     /// Longest time a connection may take to open; up to 1h. Default 2s.
     pub(super) connect_timeout: Span,
     /// Longest time one attempt may take; at most the deadline. Default 8s.
@@ -107,6 +127,21 @@ pub(super) struct RawUpstream {
     pub(super) classic: RawClassic,
     /// The SNAP generation of the API.
     pub(super) snap: RawSnap,
+}
+
+/// Authorities and a client certificate for connections to Ayoconnect.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawClientTls {
+    /// PEM file of the authorities that are believed. Default: the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<String>,
+    /// PEM file of the certificate that is shown to a server that asks. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_cert: Option<String>,
+    /// PEM file of its private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_key: Option<String>,
 }
 
 /// The classic generation of the API.
@@ -265,6 +300,9 @@ pub(super) struct RawCallbackListen {
     /// IP address and port, other than the app's and the admin's. Default 0.0.0.0:8443; port 0 takes a
     /// free one.
     pub(super) address: String,
+    /// Certificate of this listener. Default: plain HTTP, for a proxy that ends TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<RawServerTls>,
 }
 
 /// How a callback's own signature is checked.
@@ -606,6 +644,7 @@ impl Default for RawListen {
     fn default() -> Self {
         Self {
             address: "127.0.0.1:8080".to_owned(),
+            tls: None,
             auth: RawAuth::None,
             max_body: Size(64 * 1024),
             body_timeout: seconds(5),
@@ -638,7 +677,7 @@ impl Default for RawSweep {
 
 impl Default for RawCallbackListen {
     fn default() -> Self {
-        Self { address: "0.0.0.0:8443".to_owned() }
+        Self { address: "0.0.0.0:8443".to_owned(), tls: None }
     }
 }
 
@@ -664,6 +703,7 @@ impl Default for RawUpstream {
     fn default() -> Self {
         Self {
             base_url: String::new(),
+            tls: None,
             connect_timeout: seconds(2),
             attempt_timeout: seconds(8),
             deadline: seconds(20),

@@ -45,6 +45,8 @@ pub struct Metrics {
     events_dead: Family<Merchant, Counter>,
     confirmations: Family<TokenResult, Counter>,
     sweeps: Family<TokenResult, Counter>,
+    connections_shut: Family<ListenerCause, Counter>,
+    certificate_reloads: Family<ListenerResult, Counter>,
 }
 
 /// A label value without an allocation.
@@ -122,6 +124,18 @@ struct EventResult {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultOnly {
+    result: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerCause {
+    listener: Word,
+    cause: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerResult {
+    listener: Word,
     result: Word,
 }
 
@@ -212,6 +226,19 @@ pub enum Sweeping {
     Failed,
 }
 
+/// Why a listener ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shut {
+    /// There are as many as there may be.
+    TooMany,
+    /// It did not come to TLS.
+    Handshake,
+    /// What came was no proper HTTP, or too much of it.
+    Malformed,
+    /// A head took too long.
+    TooSlow,
+}
+
 impl Metrics {
     /// Registers everything under its contract name.
     #[must_use]
@@ -238,9 +265,12 @@ impl Metrics {
             events_dead: Family::default(),
             confirmations: Family::default(),
             sweeps: Family::default(),
+            connections_shut: Family::default(),
+            certificate_reloads: Family::default(),
         };
         metrics.register(registry.sub_registry_with_prefix("ayova"));
         metrics.register_callbacks(registry.sub_registry_with_prefix("ayova"));
+        metrics.register_listeners(registry.sub_registry_with_prefix("ayova"));
         metrics
     }
 
@@ -288,6 +318,32 @@ impl Metrics {
             self.confirmations.clone(),
         );
         registry.register("sweeps", "Looks at watched accounts by what they brought to light", self.sweeps.clone());
+    }
+
+    fn register_listeners(&self, registry: &mut Registry) {
+        registry.register(
+            "connections_refused",
+            "Connections ended for what came over them, or for their number",
+            self.connections_shut.clone(),
+        );
+        registry.register("certificate_reloads", "New certificates by result", self.certificate_reloads.clone());
+    }
+
+    /// A listener ended a connection.
+    pub fn connection_shut(&self, listener: &'static str, why: Shut) {
+        let cause = Word(match why {
+            Shut::TooMany => "too_many",
+            Shut::Handshake => "handshake",
+            Shut::Malformed => "malformed",
+            Shut::TooSlow => "too_slow",
+        });
+        self.connections_shut.get_or_create(&ListenerCause { listener: Word(listener), cause }).inc();
+    }
+
+    /// A listener's certificate files have changed.
+    pub fn certificates_reloaded(&self, listener: &'static str, is_applied: bool) {
+        let result = Word(if is_applied { "applied" } else { "rejected" });
+        self.certificate_reloads.get_or_create(&ListenerResult { listener: Word(listener), result }).inc();
     }
 
     /// A callback came in.

@@ -13,12 +13,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::uri::{Authority, Scheme};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 use tower::Service;
+
+use crate::tls::{ClientFiles, client_config};
 
 /// Bytes of an answer that are read at most; Ayoconnect's have about a thousand.
 pub const ANSWER_MAX: usize = 1 << 20;
@@ -27,6 +29,9 @@ pub const ANSWER_MAX: usize = 1 << 20;
 /// many after 60 s, and do not say so: a request sent into one is lost without a word, which for a create
 /// is a doubt. Half of that leaves room.
 const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// Connections that may wait at once. How many are in use is bounded by the requests under way.
+const IDLE_CONNECTIONS: usize = 256;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -59,7 +64,7 @@ pub trait Transport: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'static, Result<http::Response<Bytes>, TransportError>>;
 }
 
-/// The real thing: pooled HTTP/1.1 connections, TLS by the platform's roots.
+/// The real thing: pooled HTTP/1.1 connections, TLS by the platform's roots or the configured ones.
 #[derive(Clone)]
 pub struct HyperTransport {
     client: HttpsClient,
@@ -79,11 +84,23 @@ impl HyperTransport {
     /// # Errors
     /// Where the origin has no scheme or host, or the platform's certificate store cannot be used.
     pub fn new(base_url: &http::Uri, connect_timeout: Duration) -> std::io::Result<Self> {
+        Self::with_tls(base_url, connect_timeout, None)
+    }
+
+    /// The same with authorities and a client certificate of one's own.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and what is wrong with the files.
+    pub fn with_tls(
+        base_url: &http::Uri,
+        connect_timeout: Duration,
+        tls: Option<&ClientFiles>,
+    ) -> std::io::Result<Self> {
         let parts = base_url.clone().into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
             return Err(std::io::Error::other("upstream.base_url needs a scheme and a host"));
         };
-        Ok(Self { client: https_client(connect_timeout)?, scheme, authority })
+        Ok(Self { client: https_client(connect_timeout, tls)?, scheme, authority })
     }
 
     fn address(&self, uri: &http::Uri) -> Result<http::Uri, TransportError> {
@@ -164,29 +181,24 @@ impl HttpsClient {
     }
 }
 
-/// A pooled HTTP/1.1 client, TLS by the platform's roots.
+/// A pooled HTTP/1.1 client, TLS by the platform's roots or by files.
 ///
 /// # Errors
-/// Where the platform's certificate store cannot be used.
-pub fn https_client(connect_timeout: Duration) -> std::io::Result<HttpsClient> {
+/// Where the platform's certificate store cannot be used, or a file cannot.
+pub fn https_client(connect_timeout: Duration, tls: Option<&ClientFiles>) -> std::io::Result<HttpsClient> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
     // Divided among the host's addresses, so that a dead one leaves time for the next.
     connector.set_connect_timeout(Some(connect_timeout));
     connector.set_keepalive(Some(Duration::from_secs(60)));
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let tls = rustls::ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .map_err(std::io::Error::other)?
-        .try_with_platform_verifier()
-        .map_err(std::io::Error::other)?
-        .with_no_client_auth();
+    let tls = client_config(tls)?;
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_MAX)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .build(Bounded { connector, limit: connect_timeout });
     Ok(HttpsClient(client))
 }

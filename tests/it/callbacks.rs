@@ -216,6 +216,7 @@ pub(crate) fn callbacks() -> Callbacks {
     };
     Callbacks {
         listen: "127.0.0.1:0".parse().unwrap(),
+        tls: None,
         secret: Secret::new(SECRET.to_owned()),
         sources: ayova::callback::source::Sources::default(),
         verify: Verify::None,

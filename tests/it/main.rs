@@ -13,6 +13,8 @@ mod binary;
 #[cfg(test)]
 mod callbacks;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod embed;
@@ -47,6 +49,7 @@ mod gateway_vectors;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod listeners;
 mod payments;
 #[cfg(test)]
 mod sandbox;

@@ -4,13 +4,18 @@
 //! can be seen (a line, an answer, an end) and is bounded by [`PATIENCE`], which is long because a
 //! test machine may be busy, and never the time a passing test takes. Dropping a process kills it.
 
+mod activation;
 mod admin;
 mod callbacks;
+mod clients;
 mod commands;
 mod dev;
 mod ending;
+mod floods;
+mod http2;
 mod logs;
 mod outage;
+mod smuggling;
 mod sockets;
 
 use std::process::{ExitStatus, Stdio};
@@ -82,20 +87,28 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = ayova(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(ayova(arguments))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         Self { out: Lines::of(out), err: Lines::of(err), child }
     }
 
     /// Sends a signal. bash has the means built in, which not every machine has as a program.
     async fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id().expect("it runs"));
-        assert!(Command::new("bash").args(["-c", &kill]).status().await.unwrap().success());
+        signal(name, self.child.id().expect("it runs")).await;
     }
 
     async fn end(&mut self) -> ExitStatus {
         patiently("the process's end", self.child.wait()).await.unwrap()
     }
+}
+
+async fn signal(name: &str, process: u32) {
+    let kill = format!("kill -{name} {process}");
+    assert!(Command::new("bash").args(["-c", &kill]).status().await.unwrap().success());
 }
 
 /// What a process has written so far, line by line.

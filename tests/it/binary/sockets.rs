@@ -181,7 +181,7 @@ async fn what_is_no_http_is_refused_and_the_connection_closed() {
         ("GET / HTTP/1.1\r\nA : space before the colon\r\n\r\n".to_owned(), 400),
         (format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(1_000_000)), 431),
         (format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(1_000)), 431),
-        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(70_000)), 414),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(70_000)), 431),
         (post("Content-Length: 2\r\nContent-Length: 3\r\n", "{}"), 400),
         (post("Content-Length: -1\r\n", ""), 400),
         (post("Transfer-Encoding: gzip\r\n", ""), 400),

@@ -1,15 +1,20 @@
 //! What the real transport says of failures, on real sockets: what is proven never to have left, and
 //! what may have arrived.
 
+use std::path::Path;
 use std::time::Duration;
 
+use ayova::tls::{ClientFiles, ServerFiles};
 use ayova::upstream::{HyperTransport, Transport as _, TransportError, client};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+
+use crate::certificates::{Authority, LOCAL};
 
 async fn send(origin: &str) -> Result<Response<Bytes>, TransportError> {
     send_within(origin, Duration::from_secs(5)).await
@@ -87,4 +92,47 @@ async fn an_answer_is_not_there_before_its_last_byte() {
     let origin = format!("http://{}", upstream(slow, false).await);
     let sent = timeout(Duration::from_millis(300), send(&origin)).await;
     assert!(sent.is_err(), "{sent:?}");
+}
+
+/// An upstream with TLS that asks for a certificate of this authority's, and answers once.
+async fn tls_upstream(folder: &Path, authority: &Authority) -> String {
+    authority.write(folder, "ca.crt");
+    let (cert, key) = authority.issue_files(folder, "upstream", LOCAL);
+    let files = ServerFiles { cert, key, client_ca: Some(folder.join("ca.crt")) };
+    let acceptor = tokio_rustls::TlsAcceptor::from(files.read().unwrap().config().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(socket).await else { continue };
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            let shown = stream.get_ref().1.peer_certificates().map_or(0, <[_]>::len);
+            let _ = stream.write_all(format!("{}{shown}", head(1)).as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    format!("https://{address}")
+}
+
+#[tokio::test]
+async fn upstream_is_verified_by_the_authorities_of_a_file_and_shown_a_certificate() {
+    let folder = TempDir::new().unwrap();
+    let authority = Authority::new();
+    let origin = tls_upstream(folder.path(), &authority).await;
+    let send = async |tls: Option<&ClientFiles>| {
+        let transport = HyperTransport::with_tls(&origin.parse().unwrap(), Duration::from_secs(5), tls).unwrap();
+        transport.send(Request::post("/path").body(Full::from("{}")).unwrap()).await
+    };
+    let identity = Some(authority.issue_files(folder.path(), "client", &["gateway.internal"]));
+    let ca = Some(folder.path().join("ca.crt"));
+    let shown = send(Some(&ClientFiles { ca: ca.clone(), identity })).await.unwrap();
+    assert_eq!(shown.body(), "1");
+    assert_eq!(send(Some(&ClientFiles { ca, identity: None })).await.unwrap().body(), "0");
+    let other = Some(Authority::new().write(folder.path(), "other.crt"));
+    // Neither another authority nor the system's vouches for it, and nothing leaves before that is known.
+    for tls in [Some(&ClientFiles { ca: other, identity: None }), None] {
+        let refused = send(tls).await;
+        assert!(matches!(&refused, Err(TransportError::NotSent(why)) if why.contains("certificate")), "{refused:?}");
+    }
 }

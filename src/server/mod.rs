@@ -1,0 +1,277 @@
+//! Accepts connections, serves each in a task of its own, and ends gracefully.
+//!
+//! Knows no routes: it is given a tower service and gives it requests, over HTTP/1.1 and HTTP/2, with
+//! TLS (by ALPN) or without (prior knowledge). Requests that are no proper HTTP are refused before the
+//! service sees them, by hyper or, where hyper would guess, here. Promises that no connection holds up
+//! another, shaking hands included, and that there is a bound to everything one may hold: its number,
+//! heads, streams, and the time it may be quiet. The app's, the callbacks' and the admin listener are all
+//! this one; the sandbox has its own, which can also break connections on purpose.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt as _};
+
+use crate::telemetry::metrics::{Metrics, Shut};
+use crate::tls;
+use crate::wire::{KEPT, Requests, Wire};
+
+pub mod certificates;
+mod listener;
+
+use certificates::Certificates;
+pub use listener::{Address, Bound, Inherited, bind, connections, raise_descriptors};
+pub(crate) use listener::{CannotListen, cannot_listen};
+use listener::{Plain, Stream};
+
+/// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to
+/// change, and spinning would not help.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Longest head of HTTP/1.1, and how much of a body is read at once.
+const HEAD_MAX: usize = 64 * 1024;
+/// Largest head of HTTP/2, uncompressed.
+const HEADERS_MAX: u32 = 16 * 1024;
+/// Requests under way on one connection of HTTP/2.
+const STREAMS_MAX: u32 = 128;
+/// Streams that a client has reset before they were looked at; more end the connection.
+const RESETS_MAX: usize = 20;
+/// Time a connection gets to send what it owes once it is to end.
+const PARTING: Duration = Duration::from_secs(5);
+
+/// Where a request's connection comes from; among its extensions unless it came over a unix socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+/// The DNS and URI names of the client's certificate, which has been verified; among the extensions of
+/// every request whose connection showed one.
+#[derive(Clone, Debug)]
+pub struct ClientNames(pub Arc<[String]>);
+
+/// How a listener is served.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// In metrics and logs.
+    pub name: &'static str,
+    /// Longest time a head may take, and a TLS handshake.
+    pub header_timeout: Duration,
+    /// Connections at once.
+    pub connections: usize,
+    /// Absent: no TLS.
+    pub certificates: Option<Arc<Certificates>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+/// What all connections of a listener have in common.
+struct Serving<S> {
+    service: S,
+    builder: Builder<TokioExecutor>,
+    terms: Terms,
+}
+
+/// Serves until told to stop, then lets what is under way end.
+///
+/// A request the service gives no answer to has its connection closed.
+///
+/// Stopping closes the listener at once and idle connections with it; the future ends when the last
+/// request has been answered. Bounding that in time is the caller's affair.
+pub async fn serve<S>(bound: Bound, service: S, terms: Terms)
+where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (connections, most) = (TaskTracker::new(), terms.connections);
+    let serving = Arc::new(Serving { service, builder: builder(), terms });
+    let terms = &serving.terms;
+    let mut is_full = false;
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = bound.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = terms.stop.cancelled() => break,
+        };
+        let was_full = std::mem::replace(&mut is_full, connections.len() >= most);
+        if is_full {
+            // Closed at once: whoever waits in line waits for those who flood it.
+            terms.metrics.connection_shut(terms.name, Shut::TooMany);
+            if !was_full {
+                tracing::warn!(listener = terms.name, most, "too many connections; more are closed at once");
+            }
+            continue;
+        }
+        connections.spawn(Arc::clone(&serving).converse(stream, peer));
+    }
+    drop(bound);
+    connections.close();
+    connections.wait().await;
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // Heads and idle connections have their limits in `wire`.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).half_close(true).max_buf_size(HEAD_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADERS_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX);
+    builder
+}
+
+impl<S> Serving<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// One connection, from its first byte to its last.
+    async fn converse(self: Arc<Self>, stream: Plain, peer: Option<Peer>) {
+        let terms = &self.terms;
+        let Some((stream, names)) = terms.secure(stream).await else { return };
+        let wire = Wire::new(stream, terms.header_timeout);
+        let requests = wire.requests();
+        let answering =
+            service_fn(|request: Request<Incoming>| self.answer(request, &requests, (peer, names.as_ref())));
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(wire), answering));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = terms.stop.cancelled() => None,
+            // Only HTTP/2 comes here, or who does not take its answers: `wire` is faster otherwise.
+            () = requests.quiet(KEPT) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = requests.quiet(PARTING) => Ok(()),
+                }
+            }
+        };
+        terms.tell(ended, requests.is_too_slow());
+    }
+
+    /// The service's answer, or a refusal of what it may not see.
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        requests: &Requests,
+        (peer, names): (Option<Peer>, Option<&ClientNames>),
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, S::Error>> + use<S> {
+        let under_way = requests.begin();
+        let answer = if is_proper(&request, requests) {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            if let Some(names) = names {
+                request.extensions_mut().insert(names.clone());
+            }
+            Some(self.service.clone().oneshot(request))
+        } else {
+            self.terms.metrics.connection_shut(self.terms.name, Shut::Malformed);
+            None
+        };
+        async move {
+            let _under_way = under_way;
+            match answer {
+                Some(answer) => answer.await,
+                None => Ok(improper()),
+            }
+        }
+    }
+}
+
+impl Terms {
+    /// Shakes hands, where there is TLS; nothing of a connection that does not come to it.
+    async fn secure(&self, stream: Plain) -> Option<(Stream, Option<ClientNames>)> {
+        let Some(certificates) = &self.certificates else { return Some((Stream::Plain(stream), None)) };
+        // Boxed, since it is larger than all that a connection keeps later on.
+        let shaking = Box::pin(TlsAcceptor::from(certificates.current()).accept(stream));
+        let shaken = tokio::select! {
+            shaken = timeout(self.header_timeout, shaking) => shaken,
+            () = self.stop.cancelled() => return None,
+        };
+        let too_slow = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long"));
+        match shaken.unwrap_or_else(too_slow) {
+            Ok(stream) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let names = shown.map(|certificate| ClientNames(tls::names(certificate).into()));
+                Some((Stream::Secure(Box::new(stream)), names))
+            }
+            Err(error) => {
+                self.metrics.connection_shut(self.name, Shut::Handshake);
+                tracing::debug!(listener = self.name, %error, "a TLS handshake failed");
+                None
+            }
+        }
+    }
+
+    /// Counts a connection that was ended for what came over it. Clients that go away are not.
+    fn tell(&self, ended: Result<(), Box<dyn std::error::Error + Send + Sync>>, is_too_slow: bool) {
+        if is_too_slow {
+            self.metrics.connection_shut(self.name, Shut::TooSlow);
+        }
+        let Err(error) = ended else { return };
+        if is_malformed(&*error) {
+            self.metrics.connection_shut(self.name, Shut::Malformed);
+        }
+        tracing::debug!(error, "a connection ended badly");
+    }
+}
+
+/// Whether it is the bytes that were wrong, and not the connection that broke.
+fn is_malformed(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let broke = causes.any(|cause| {
+        cause.is::<io::Error>()
+            || cause
+                .downcast_ref::<hyper::Error>()
+                .is_some_and(|error| error.is_incomplete_message() || error.is_user())
+    });
+    !broke
+}
+
+/// Whether there is no doubt where the body ends and whom it is for. HTTP/2 has frames and one
+/// authority.
+fn is_proper(request: &Request<Incoming>, requests: &Requests) -> bool {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    match request.version() {
+        Version::HTTP_2 | Version::HTTP_3 => hosts <= 1,
+        Version::HTTP_11 => hosts == 1 && !requests.is_flawed(),
+        _ => hosts <= 1 && !requests.is_flawed(),
+    }
+}
+
+/// As hyper answers what it cannot read; what follows on the connection is anybody's guess.
+fn improper() -> Response<Full<Bytes>> {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

@@ -1,0 +1,152 @@
+//! Too many connections, slow ones and idle ones, while somebody else goes on working.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use super::{
+    Gateway, LOOK_AGAIN, PATIENCE, Running, Sandbox, answer, ask, connect, create, get, is_closed, kept_alive, until,
+};
+
+/// The value of a counter; absent is zero.
+async fn counted(gateway: &Gateway, cause: &str) -> u64 {
+    let name = format!("ayova_connections_refused_total{{listener=\"app\",cause=\"{cause}\"}} ");
+    let metrics = get(&gateway.admin, "/metrics").await.body;
+    metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
+}
+
+/// As small as a system may make it: five eighths of 256 descriptors are the app's.
+#[tokio::test]
+async fn more_connections_than_there_may_be_are_closed_at_once() {
+    let sandbox = Sandbox::start().await;
+    let settings = ", header_timeout: 1h";
+    let (config, folder) = Gateway::configured(&format!("http://{}", sandbox.address), settings, "");
+    let mut command = Command::new("bash");
+    let run = format!("ulimit -n 256; exec {} run --config {config}", env!("CARGO_BIN_EXE_ayova"));
+    command.args(["-c", &run]).kill_on_drop(true);
+    let gateway = Gateway::of(Running::spawn(command), folder).await;
+    let mut held = Vec::new();
+    for _ in 0..160 {
+        held.push(connect(&gateway.listen).await);
+    }
+    for _ in 0..100 {
+        assert!(is_closed(&mut connect(&gateway.listen).await).await);
+    }
+    assert_eq!(counted(&gateway, "too_many").await, 100);
+    // What is there is served, upstream can be reached, and operators are not shut out.
+    held[159].write_all(kept_alive("GET", "/nowhere", "", "").as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut held[159]).await.status, 404);
+    held[158].write_all(create("order-1").as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut held[158]).await.status, 200);
+    // Room is room again.
+    held.clear();
+    until("room for another", || async {
+        let mut stream = connect(&gateway.listen).await;
+        stream.write_all(create("order-1").as_bytes()).await.is_ok() && !is_closed(&mut stream).await
+    })
+    .await;
+}
+
+/// Attackers of each kind, over and over, until told to stop.
+async fn attack(address: String, kind: usize, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(mut stream) = TcpStream::connect(&address).await else { continue };
+        let pieces: &[&[u8]] = match kind % 5 {
+            // A head byte by byte, a body that does not come, no head at all, and heads that are none.
+            0 => &[b"P", b"O", b"S", b"T", b" ", b"/"],
+            1 => &[b"POST /va/api/v2.0/transfer-va/create-va HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", b"{"],
+            2 => &[],
+            3 => &[b"\x16\x03\x01\x02\x00\r\n\r\n"],
+            _ => &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff"],
+        };
+        for piece in pieces {
+            if stream.write_all(piece).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        // Holds on until it is thrown out.
+        while !stop.load(Ordering::Relaxed) && !is_closed_soon(&mut stream).await {}
+    }
+}
+
+async fn is_closed_soon(stream: &mut TcpStream) -> bool {
+    use tokio::io::AsyncReadExt as _;
+    let mut bytes = [0; 1024];
+    match tokio::time::timeout(Duration::from_millis(100), stream.read(&mut bytes)).await {
+        Ok(Ok(count)) => count == 0,
+        Ok(Err(_)) => true,
+        Err(_) => false,
+    }
+}
+
+#[tokio::test]
+async fn others_go_on_while_attackers_are_thrown_out() {
+    let sandbox = Sandbox::start().await;
+    let settings = ", header_timeout: 300ms, body_timeout: 300ms";
+    let gateway = Gateway::start_with(&format!("http://{}", sandbox.address), settings, "").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let attackers: Vec<_> =
+        (0..100).map(|kind| tokio::spawn(attack(gateway.listen.clone(), kind, Arc::clone(&stop)))).collect();
+    until("that attackers are thrown out", || async {
+        counted(&gateway, "too_slow").await > 40 && counted(&gateway, "malformed").await > 20
+    })
+    .await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..50 {
+        assert_eq!(ask(&gateway.listen, &create("order-1")).await.status, 200);
+    }
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    stop.store(true, Ordering::Relaxed);
+    for attacker in attackers {
+        attacker.await.unwrap();
+    }
+    assert_eq!(sandbox.get("/_sandbox/stats").await["creates"], 1);
+}
+
+/// Bytes of a process that are in memory.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// A thousand of each kind; ten thousand by hand are in docs/listeners.md. One that was used keeps hyper's
+/// two buffers of 8 KiB, which cannot be made smaller.
+#[tokio::test]
+async fn idle_connections_cost_little_and_hold_up_nobody() {
+    const EACH: usize = 1_000;
+    let sandbox = Sandbox::start().await;
+    let upstream = format!("http://{}", sandbox.address);
+    let gateway = Gateway::start_with(&upstream, ", header_timeout: 1h", "").await;
+    let process = gateway.running.child.id().unwrap();
+    // What is allocated once has been, by the time it is measured.
+    for _ in 0..50 {
+        assert_eq!(gateway.create("order-1").await.status, 200);
+    }
+    let mut held = Vec::new();
+    for (kind, most) in [("silent", 6), ("kept", 24)] {
+        let before = resident(process);
+        for _ in 0..EACH {
+            let mut stream = connect(&gateway.listen).await;
+            if kind == "kept" {
+                stream.write_all(kept_alive("GET", "/nowhere", "", "").as_bytes()).await.unwrap();
+                assert_eq!(answer(&mut stream).await.status, 404);
+            }
+            held.push(stream);
+        }
+        // All of them have been accepted once one that came later is answered.
+        assert_eq!(gateway.create("order-1").await.status, 200);
+        let each = resident(process).saturating_sub(before) / EACH as u64;
+        assert!(each < most * 1024, "{kind}: {each} bytes a connection");
+    }
+    let began = tokio::time::Instant::now();
+    for _ in 0..50 {
+        assert_eq!(gateway.create("order-1").await.status, 200);
+    }
+    assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
+}
