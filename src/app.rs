@@ -8,10 +8,11 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -20,15 +21,17 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{Admin, View};
 use crate::callback::circle::Circle;
 use crate::callback::deliver::{Bell, HyperPost, Post};
+use crate::callback::receive::Receiver;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config};
 use crate::entropy::Entropy;
+use crate::live::Live;
 use crate::server::certificates::Certificates;
 use crate::server::{Address, Bound, Terms, bind, connections, serve};
 use crate::stack::{Gateway, Surroundings};
-use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::{Options, SqliteStore};
+use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::ServerFiles;
 use crate::upstream::{HyperTransport, Transport};
@@ -42,17 +45,54 @@ pub struct App {
     pub admin: SocketAddr,
     /// Where Ayoconnect connects, if it does.
     pub callbacks: Option<SocketAddr>,
-    draining: Arc<AtomicBool>,
+    config: Config,
+    surroundings: Surroundings,
+    registry: Arc<Registry>,
+    gateway: Live<Gateway>,
+    pages: Live<Admin>,
     stop_serving: CancellationToken,
     stop_admin: CancellationToken,
     serving: JoinHandle<()>,
     admin_serving: JoinHandle<()>,
-    resolving: JoinHandle<()>,
+    resolving: Resolving,
     calling_back: CallingBack,
-    tasks: TaskTracker,
-    store: Arc<dyn Store>,
-    grace: Duration,
+    /// Whether the way upstream was handed in, and stays whatever the configuration says.
+    given_transport: bool,
 }
+
+/// The resolver at work.
+#[derive(Debug)]
+struct Resolving {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Resolving {
+    fn start(gateway: &Gateway) -> Self {
+        let stop = CancellationToken::new();
+        Self { task: tokio::spawn(Arc::clone(gateway.resolver()).run(stop.clone())), stop }
+    }
+}
+
+/// Why another configuration cannot take the place of the present one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// These keys only count at the start.
+    Fixed(Vec<&'static str>),
+    /// It cannot be put to work.
+    Unusable(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(keys) => write!(f, "only a restart can change {}", keys.join(", ")),
+            Self::Unusable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// Work that did not end within the grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +124,7 @@ impl App {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_on(config: &Config, listener: Option<Bound>) -> io::Result<Self> {
-        let upstream = &config.upstream;
-        let transport = HyperTransport::with_tls(&upstream.base_url, upstream.connect_timeout, upstream.tls.as_ref())?;
-        Self::launch(config, Arc::new(transport), Arc::new(SystemClock), listener).await
+        Self::launch(config, (transport(config)?, false), Arc::new(SystemClock), listener).await
     }
 
     /// The same over another way to upstream and another clock.
@@ -94,17 +132,18 @@ impl App {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with(config: &Config, transport: Arc<dyn Transport>, clock: SharedClock) -> io::Result<Self> {
-        Self::launch(config, transport, clock, None).await
+        Self::launch(config, (transport, true), clock, None).await
     }
 
     async fn launch(
         config: &Config,
-        transport: Arc<dyn Transport>,
+        (transport, given_transport): (Arc<dyn Transport>, bool),
         clock: SharedClock,
         listener: Option<Bound>,
     ) -> io::Result<Self> {
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
+        let registry = Arc::new(registry);
         let surroundings = Surroundings {
             entropy: Entropy::from_system()?,
             transport,
@@ -112,46 +151,70 @@ impl App {
             clock,
             metrics,
         };
-        let store = Arc::clone(&surroundings.store);
         let gateway = Gateway::new(config, &surroundings).map_err(io::Error::other)?;
         gateway.resolver().take_over().await.map_err(io::Error::other)?;
         let listeners = Listeners::open(config, &surroundings.metrics, listener).await?;
-        let draining = Arc::clone(gateway.draining());
         let calling_back = CallingBack::start(config, &surroundings, &gateway, listeners.callbacks).await?;
-        let view = View {
-            gateway: gateway.clone(),
-            store: surroundings.store,
-            registry,
-            metrics: surroundings.metrics,
-            effective: config::effective(config),
-            clock: surroundings.clock,
-            retry_for: config
-                .callbacks
-                .as_ref()
-                .map(|callbacks| callbacks.retry_for(&config.merchants))
-                .unwrap_or_default(),
-            bell: calling_back.bell.clone(),
-            draining: Arc::clone(&draining),
-        };
-        let tasks = gateway.tasks().clone();
+        let pages = Live::new(admin_pages(config, &surroundings, (&gateway, &registry, &calling_back.bell)));
+        let resolving = Resolving::start(&gateway);
+        let gateway = Live::new(gateway);
         let (app, admin) = (listeners.app, listeners.admin);
-        let stop_admin = admin.terms.stop.clone();
-        let resolving = tokio::spawn(Arc::clone(gateway.resolver()).run(stop_admin.clone()));
         Ok(Self {
             listen: app.bound.address.clone(),
             admin: listeners.admin_address,
-            draining,
-            stop_serving: app.terms.stop.clone(),
-            serving: tokio::spawn(serve(app.bound, gateway, app.terms)),
-            admin_serving: tokio::spawn(serve(admin.bound, Admin::new(view), admin.terms)),
-            resolving,
             callbacks: calling_back.address,
+            stop_serving: app.terms.stop.clone(),
+            serving: tokio::spawn(serve(app.bound, gateway.clone(), app.terms)),
+            stop_admin: admin.terms.stop.clone(),
+            admin_serving: tokio::spawn(serve(admin.bound, pages.clone(), admin.terms)),
+            config: config.clone(),
+            surroundings,
+            registry,
+            gateway,
+            pages,
+            resolving,
             calling_back,
-            stop_admin,
-            tasks,
-            store,
-            grace: config.shutdown.grace,
+            given_transport,
         })
+    }
+
+    /// Goes on with another configuration: what comes from now on is its, what is under way ends as it
+    /// began. Nothing changes where it is refused.
+    ///
+    /// # Errors
+    /// [`Refused`] where it changes what only counts at the start, or cannot be put to work.
+    pub async fn reload(&mut self, config: Config) -> Result<(), Refused> {
+        let fixed = fixed(&self.config, &config);
+        if !fixed.is_empty() {
+            return Err(Refused::Fixed(fixed));
+        }
+        let unusable = |error: &dyn fmt::Display| Refused::Unusable(error.to_string());
+        let mut surroundings = self.surroundings.clone();
+        if !self.given_transport && !same_transport(&self.config, &config) {
+            surroundings.transport = transport(&config).map_err(|error| unusable(&error))?;
+        }
+        let gateway = self.gateway.now().renewed(&config, &surroundings).map_err(|error| unusable(&error))?;
+        self.calling_back.renew(&config, &surroundings, &gateway).await.map_err(|error| unusable(&error))?;
+        let shown = (&gateway, &self.registry, &self.calling_back.bell);
+        self.pages.replace(admin_pages(&config, &surroundings, shown));
+        // The new one asks about doubts before the old one stops, and each leaves the other's alone.
+        let resolving = std::mem::replace(&mut self.resolving, Resolving::start(&gateway));
+        resolving.stop.cancel();
+        self.gateway.replace(gateway);
+        (self.config, self.surroundings) = (config, surroundings);
+        Ok(())
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.surroundings.metrics)
+    }
+
+    /// How long its end may take.
+    #[must_use]
+    pub const fn grace(&self) -> Duration {
+        self.config.shutdown.grace
     }
 
     /// Ends: not ready, no new connections, what is under way finishes. The admin listener stays up
@@ -160,24 +223,28 @@ impl App {
     /// # Errors
     /// [`Unfinished`] where the grace was over first; what then was under way may be in doubt.
     pub async fn stop(self) -> Result<(), Unfinished> {
-        let deadline = Instant::now() + self.grace;
-        self.draining.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + self.config.shutdown.grace;
+        let gateway = self.gateway.now();
+        let tasks = gateway.tasks();
+        gateway.draining().store(true, Ordering::Relaxed);
         self.stop_serving.cancel();
         self.calling_back.stop.cancel();
-        self.tasks.close();
+        tasks.close();
         let served = timeout_at(deadline, self.serving).await.is_ok();
-        let finished = timeout_at(deadline, self.tasks.wait()).await.is_ok();
+        let finished = timeout_at(deadline, tasks.wait()).await.is_ok();
         // What is not delivered by then is delivered by the next process.
-        let _ = timeout_at(deadline, self.calling_back.tasks.wait()).await;
+        let _ = timeout_at(deadline, self.calling_back.ended()).await;
         // After the last end has been handed over. A disk that hangs must not hold up the end for ever.
-        if timeout_at(deadline.max(Instant::now() + CLOSING_GRACE), self.store.close()).await.is_err() {
+        let closed = self.surroundings.store.close();
+        if timeout_at(deadline.max(Instant::now() + CLOSING_GRACE), closed).await.is_err() {
             tracing::warn!("the store did not close in time");
         }
         self.stop_admin.cancel();
-        let _ = self.resolving.await;
+        self.resolving.stop.cancel();
+        let _ = self.resolving.task.await;
         // A scraper that keeps its connection busy must not hold up the end.
         let _ = timeout_at(deadline.max(Instant::now() + ADMIN_GRACE), self.admin_serving).await;
-        if served && finished { Ok(()) } else { Err(Unfinished { tasks: self.tasks.len() }) }
+        if served && finished { Ok(()) } else { Err(Unfinished { tasks: tasks.len() }) }
     }
 }
 
@@ -246,7 +313,27 @@ struct CallingBack {
     address: Option<SocketAddr>,
     bell: Bell,
     stop: CancellationToken,
+    /// The listener, and rounds that take over from each other.
     tasks: TaskTracker,
+    receiver: Option<Live<Receiver>>,
+    post: Option<Arc<dyn Post>>,
+    round: Arc<Mutex<Round>>,
+}
+
+/// Deliverers and sweepers of one configuration.
+#[derive(Debug, Default)]
+struct Round {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Round {
+    /// Lets what is under way end.
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
 }
 
 impl CallingBack {
@@ -257,18 +344,120 @@ impl CallingBack {
         gateway: &Gateway,
         listener: Option<Ready>,
     ) -> io::Result<Self> {
-        let (bell, tasks) = (Bell::default(), TaskTracker::new());
         let stop = listener.as_ref().map(|listener| listener.terms.stop.clone()).unwrap_or_default();
-        let address = listener.as_ref().and_then(|listener| listener.bound.address.tcp());
+        let mut started = Self {
+            address: listener.as_ref().and_then(|listener| listener.bound.address.tcp()),
+            bell: Bell::default(),
+            stop,
+            tasks: TaskTracker::new(),
+            receiver: None,
+            post: None,
+            round: Arc::default(),
+        };
         if let (Some(callbacks), Some(Ready { bound, terms })) = (&config.callbacks, listener) {
             let post: Arc<dyn Post> = Arc::new(HyperPost::new()?);
-            let circle = Circle { config, callbacks, surroundings, gateway, post: &post, bell: &bell };
-            let receiver = circle.start(&tasks, &stop).await.map_err(io::Error::other)?;
-            tasks.spawn(serve(bound, receiver, terms));
+            let round = Round { stop: started.stop.child_token(), tasks: TaskTracker::new() };
+            let circle = Circle { config, callbacks, surroundings, gateway, post: &post, bell: &started.bell };
+            circle.watch().await.map_err(io::Error::other)?;
+            circle.start(&round.tasks, &round.stop);
+            let receiver = Live::new(circle.receiver());
+            started.tasks.spawn(serve(bound, receiver.clone(), terms));
+            (started.receiver, started.post, started.round) = (Some(receiver), Some(post), Arc::new(Mutex::new(round)));
         }
-        tasks.close();
-        Ok(Self { address, bell, stop, tasks })
+        Ok(started)
     }
+
+    /// Goes on with another configuration. Its deliverers begin when the present ones have ended what is
+    /// under way, so that nothing is told by both.
+    async fn renew(&self, config: &Config, surroundings: &Surroundings, gateway: &Gateway) -> Result<(), StoreError> {
+        let (Some(callbacks), Some(receiver), Some(post)) = (&config.callbacks, &self.receiver, &self.post) else {
+            return Ok(());
+        };
+        let circle = Circle { config, callbacks, surroundings, gateway, post, bell: &self.bell };
+        circle.watch().await?;
+        receiver.replace(circle.receiver());
+        let (config, surroundings, gateway) = (config.clone(), surroundings.clone(), gateway.clone());
+        let (post, bell, stop, round) =
+            (Arc::clone(post), self.bell.clone(), self.stop.clone(), Arc::clone(&self.round));
+        self.tasks.spawn(async move {
+            let mut round = round.lock().await;
+            round.end().await;
+            *round = Round { stop: stop.child_token(), tasks: TaskTracker::new() };
+            if let Some(callbacks) = &config.callbacks {
+                let (surroundings, gateway) = (&surroundings, &gateway);
+                let circle = Circle { config: &config, callbacks, surroundings, gateway, post: &post, bell: &bell };
+                circle.start(&round.tasks, &round.stop);
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits for the end of everything; to be told to stop before.
+    async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.round.lock().await.end().await;
+    }
+}
+
+/// The operator's pages about one configuration.
+fn admin_pages(
+    config: &Config,
+    surroundings: &Surroundings,
+    (gateway, registry, bell): (&Gateway, &Arc<Registry>, &Bell),
+) -> Admin {
+    let callbacks = config.callbacks.as_ref();
+    Admin::new(View {
+        gateway: gateway.clone(),
+        store: Arc::clone(&surroundings.store),
+        registry: Arc::clone(registry),
+        metrics: Arc::clone(&surroundings.metrics),
+        effective: config::effective(config),
+        clock: Arc::clone(&surroundings.clock),
+        retry_for: callbacks.map(|callbacks| callbacks.retry_for(&config.merchants)).unwrap_or_default(),
+        bell: bell.clone(),
+        draining: Arc::clone(gateway.draining()),
+    })
+}
+
+/// The way upstream of a configuration.
+fn transport(config: &Config) -> io::Result<Arc<dyn Transport>> {
+    let upstream = &config.upstream;
+    let transport = HyperTransport::with_tls(&upstream.base_url, upstream.connect_timeout, upstream.tls.as_ref())?;
+    Ok(Arc::new(transport))
+}
+
+/// Whether connections upstream can go on being used. Files may have changed behind their names.
+fn same_transport(before: &Config, now: &Config) -> bool {
+    let (before, now) = (&before.upstream, &now.upstream);
+    before.base_url == now.base_url
+        && before.connect_timeout == now.connect_timeout
+        && before.tls.is_none()
+        && now.tls.is_none()
+}
+
+/// The keys that differ and only count at the start: listeners, and what the store was opened with.
+fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
+    let listeners =
+        |config: &Config| config.callbacks.as_ref().map(|callbacks| (callbacks.listen, callbacks.tls.clone()));
+    let (one, other) = (listeners(before), listeners(now));
+    let both = one.as_ref().zip(other.as_ref());
+    [
+        ("listen.address", before.listen.address != now.listen.address),
+        ("listen.tls", before.listen.tls != now.listen.tls),
+        ("listen.header_timeout", before.listen.header_timeout != now.listen.header_timeout),
+        ("admin.address", before.admin.address != now.admin.address),
+        ("store", before.store != now.store),
+        ("idempotency.memory", before.idempotency.memory_bytes != now.idempotency.memory_bytes),
+        ("reference.memory", before.reference.memory_bytes != now.reference.memory_bytes),
+        ("log", before.log != now.log),
+        ("callbacks", one.is_some() != other.is_some()),
+        ("callbacks.listen.address", both.is_some_and(|(one, other)| one.0 != other.0)),
+        ("callbacks.listen.tls", both.is_some_and(|(one, other)| one.1 != other.1)),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
 }
 
 /// Time the admin listener gets to answer a last request.

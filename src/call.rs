@@ -62,6 +62,22 @@ pub struct Merchant {
     pub private_key: Option<Arc<PrivateKey>>,
 }
 
+impl Merchant {
+    /// Whether both log in with the same.
+    #[must_use]
+    pub fn has_credentials_of(&self, other: &Self) -> bool {
+        let same_key = match (&self.private_key, &other.private_key) {
+            (Some(one), Some(another)) => one.is_same(another),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same_key
+            && self.code == other.code
+            && self.client_id.expose() == other.client_id.expose()
+            && self.client_secret.expose() == other.client_secret.expose()
+    }
+}
+
 /// An operation at its configured place.
 #[derive(Debug)]
 pub struct Route {

@@ -27,6 +27,7 @@ pub mod flights;
 mod framing;
 pub mod inquiry;
 pub mod layers;
+pub mod live;
 pub mod outgoing;
 pub mod reference;
 pub mod resolver;

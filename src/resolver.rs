@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +66,17 @@ pub struct Resolver {
     /// Longest time one question may take.
     patience: Duration,
     /// When each doubt was last asked about; bounded by the doubts there are.
-    asked: Mutex<HashMap<Name, Timestamp>>,
+    asked: Questions,
+}
+
+/// When each doubt was last asked about.
+#[derive(Clone, Debug, Default)]
+pub struct Questions(Arc<Mutex<HashMap<Name, Timestamp>>>);
+
+impl Questions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a doubt is called.
@@ -103,6 +113,8 @@ pub struct Means {
     pub metrics: Arc<Metrics>,
     /// Longest time one question may take.
     pub patience: Duration,
+    /// When each doubt was last asked about.
+    pub asked: Questions,
 }
 
 /// How an operator says a doubt ended.
@@ -149,8 +161,8 @@ impl Resolver {
     /// A resolver at rest; [`run`](Self::run) sets it going.
     #[must_use]
     pub fn new(means: Means) -> Self {
-        let Means { store, flights, settler, merchants, clock, metrics, patience } = means;
-        Self { store, flights, settler, merchants, clock, metrics, patience, asked: Mutex::default() }
+        let Means { store, flights, settler, merchants, clock, metrics, patience, asked } = means;
+        Self { store, flights, settler, merchants, clock, metrics, patience, asked }
     }
 
     /// Takes over what an earlier gateway left behind in the store: what was under way there is in
@@ -196,9 +208,9 @@ impl Resolver {
     async fn ask_if_due(&self, doubt: &Doubt) {
         let now = self.clock.now();
         let name = Name::of(&doubt.intent);
-        let last = self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
+        let last = self.asked.lock().get(&name).copied();
         if is_due(doubt.since, last, now) {
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name, now);
+            self.asked.lock().insert(name, now);
             self.settle(doubt, now).await;
         }
     }
@@ -212,7 +224,7 @@ impl Resolver {
     }
 
     fn forget_others(&self, doubts: &[Doubt]) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked.lock();
         if asked.len() > doubts.len() {
             let present: std::collections::HashSet<Name> = doubts.iter().map(|doubt| Name::of(&doubt.intent)).collect();
             asked.retain(|name, _| present.contains(name));

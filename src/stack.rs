@@ -37,7 +37,7 @@ use crate::layers::retry::{Retry, retry};
 use crate::layers::sign::{Sign, sign};
 use crate::layers::token::token;
 use crate::layers::validate::{Validate, validate};
-use crate::resolver::{Means, Resolver};
+use crate::resolver::{Means, Questions, Resolver};
 use crate::settling::Settler;
 use crate::signature::HmacKey;
 use crate::store::Store;
@@ -73,10 +73,7 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Parts {
     routes: Vec<Arc<Route>>,
-    limits: Arc<RateLimits>,
-    tokens: Arc<Tokens>,
-    breakers: Arc<Breakers>,
-    tasks: TaskTracker,
+    kept: Kept,
     resolver: Arc<Resolver>,
     inquirer: Arc<Inquirer>,
     merchants: Vec<Arc<Merchant>>,
@@ -89,36 +86,48 @@ impl Gateway {
     /// # Errors
     /// Where a merchant's code, channel or client id is no header value; `config` lets none through.
     pub fn new(config: &Config, surroundings: &Surroundings) -> Result<Self, http::header::InvalidHeaderValue> {
+        Self::assemble(config, surroundings, None)
+    }
+
+    /// Builds the stack of another configuration, which takes over from this one: what is under way here
+    /// is joined there, and levels of limits, tokens and breakers go on where they still mean the same.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn renewed(
+        &self,
+        config: &Config,
+        surroundings: &Surroundings,
+    ) -> Result<Self, http::header::InvalidHeaderValue> {
+        Self::assemble(config, surroundings, Some(&self.parts))
+    }
+
+    fn assemble(
+        config: &Config,
+        surroundings: &Surroundings,
+        before: Option<&Parts>,
+    ) -> Result<Self, http::header::InvalidHeaderValue> {
         let Surroundings { clock, entropy, transport, store, metrics } = surroundings;
         let merchants = config.merchants.iter().map(merchant).collect::<Result<Vec<_>, _>>()?;
-        let breakers = Arc::new(Breakers::new(&config.breaker));
-        let dispatching = Dispatch::new(&config.upstream, Arc::clone(clock));
+        let kept = Kept::new(config, surroundings, &merchants, before);
+        let Kept { limits, tokens, breakers, .. } = &kept;
+        let mut dispatching = Dispatch::new(&config.upstream, Arc::clone(clock));
+        if let Some(before) = before {
+            dispatching = dispatching.ending_with(Arc::clone(&before.draining));
+        }
         let routes = dispatching.routes().to_vec();
         let draining = Arc::clone(dispatching.draining());
-        let tokens = Arc::new(Tokens::new(&merchants, &Arc::new(token_source(config, surroundings, &breakers))));
-        let limits = Arc::new(RateLimits::new(&config.merchants, Arc::clone(metrics)));
-        let tasks = TaskTracker::new();
-        let flights = Flights::default();
-        let recognising = Idempotency {
-            store: Arc::clone(store),
-            settings: config.idempotency.clone(),
-            clock: Arc::clone(clock),
-            metrics: Arc::clone(metrics),
-            tasks: tasks.clone(),
-            flights: flights.clone(),
-            learning: Learning::default(),
-        };
         let trying = Client {
             transport: Arc::clone(transport),
             attempt_timeout: config.upstream.attempt_timeout,
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
         };
-        let breaking = Breaking { breakers: Arc::clone(&breakers), tokens: Arc::clone(&tokens) };
+        let breaking = Breaking { breakers: Arc::clone(breakers), tokens: Arc::clone(tokens) };
         // The lower half first, since the gateway's own inquiries enter there.
         let lower = ServiceBuilder::new()
             .layer(layer(Arc::new(Retry::new(&config.retry, entropy.clone())), retry))
-            .layer(layer(Arc::clone(&tokens), token))
+            .layer(layer(Arc::clone(tokens), token))
             .layer(layer(Arc::new(Sign { clock: Arc::clone(clock), settings: config.upstream.snap.signature }), sign))
             .layer(layer(Arc::new(breaking), breaker))
             .service(Next::last(Arc::new(trying), client));
@@ -126,36 +135,28 @@ impl Gateway {
         let settler = Arc::new(Settler { inquirer: Arc::clone(&inquirer), store: Arc::clone(store) });
         let resolver = Arc::new(Resolver::new(Means {
             store: Arc::clone(store),
-            flights,
+            flights: kept.flights.clone(),
             settler: Arc::clone(&settler),
             merchants: merchants.clone(),
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
             // An app's repetition waits as long, so it is one try and not a whole request's time.
             patience: config.upstream.attempt_timeout,
+            asked: kept.asked.clone(),
         }));
-        let attaching = References {
-            store: Arc::clone(store),
-            settings: config.reference.clone(),
-            inquirer: Arc::clone(&inquirer),
-            settler: Arc::clone(&settler),
-            clock: Arc::clone(clock),
-            entropy: entropy.clone(),
-            metrics: Arc::clone(metrics),
-        };
         let classic_validation_status = config.errors.classic_validation_status;
         let top = ServiceBuilder::new()
             .layer(layer(Arc::new(Observe { metrics: Arc::clone(metrics), entropy: entropy.clone() }), observe))
             .layer(layer(Arc::new(Render { clock: Arc::clone(clock), classic_validation_status }), render))
             .layer(layer(Arc::new(dispatching), dispatch))
             .layer(layer(Arc::new(Identify::new(config, &merchants)), identify))
-            .layer(layer(Arc::clone(&limits), rate_limit))
+            .layer(layer(Arc::clone(limits), rate_limit))
             .layer(layer(Arc::new(collecting(config)), collect))
             .layer(layer(Arc::new(validating(config, surroundings)), validate))
-            .layer(layer(Arc::new(recognising), idempotency))
-            .layer(layer(Arc::new(attaching), reference))
+            .layer(layer(Arc::new(recognising(config, surroundings, &kept)), idempotency))
+            .layer(layer(Arc::new(attaching(config, surroundings, (&inquirer, &settler))), reference))
             .service(lower);
-        let parts = Parts { routes, limits, tokens, breakers, tasks, resolver, inquirer, merchants, draining };
+        let parts = Parts { routes, kept, resolver, inquirer, merchants, draining };
         Ok(Self { top, parts: Arc::new(parts) })
     }
 
@@ -168,19 +169,19 @@ impl Gateway {
     /// The merchants' allowances.
     #[must_use]
     pub fn limits(&self) -> &RateLimits {
-        &self.parts.limits
+        &self.parts.kept.limits
     }
 
     /// The merchants' tokens.
     #[must_use]
     pub fn tokens(&self) -> &Tokens {
-        &self.parts.tokens
+        &self.parts.kept.tokens
     }
 
     /// Whether upstream is worth trying.
     #[must_use]
     pub fn breakers(&self) -> &Breakers {
-        &self.parts.breakers
+        &self.parts.kept.breakers
     }
 
     /// Settles outcomes in doubt; somebody has to let it [`take_over`](Resolver::take_over) before the
@@ -211,7 +212,55 @@ impl Gateway {
     /// Creates and updates whose callers may have left; await them before the process ends.
     #[must_use]
     pub fn tasks(&self) -> &TaskTracker {
-        &self.parts.tasks
+        &self.parts.kept.tasks
+    }
+}
+
+/// What goes on from one configuration to the next.
+#[derive(Debug)]
+struct Kept {
+    limits: Arc<RateLimits>,
+    tokens: Arc<Tokens>,
+    breakers: Arc<Breakers>,
+    tasks: TaskTracker,
+    flights: Flights,
+    asked: Questions,
+    transport: Arc<dyn Transport>,
+    /// What tokens and breakers depend on besides.
+    way: String,
+}
+
+impl Kept {
+    fn new(config: &Config, surroundings: &Surroundings, merchants: &[Arc<Merchant>], before: Option<&Parts>) -> Self {
+        let way = format!("{:?} {:?} {:?}", config.upstream, config.retry, config.breaker);
+        let transport = Arc::clone(&surroundings.transport);
+        let Some(Parts { kept: before, .. }) = before else {
+            let breakers = Arc::new(Breakers::new(&config.breaker));
+            let source = Arc::new(token_source(config, surroundings, &breakers));
+            return Self {
+                limits: Arc::new(RateLimits::new(&config.merchants, Arc::clone(&surroundings.metrics))),
+                tokens: Arc::new(Tokens::new(merchants, &source)),
+                breakers,
+                tasks: TaskTracker::new(),
+                flights: Flights::default(),
+                asked: Questions::default(),
+                transport,
+                way,
+            };
+        };
+        let same_way = before.way == way && Arc::ptr_eq(&before.transport, &transport);
+        let breakers = if same_way { Arc::clone(&before.breakers) } else { Arc::new(Breakers::new(&config.breaker)) };
+        let source = Arc::new(token_source(config, surroundings, &breakers));
+        Self {
+            limits: Arc::new(before.limits.renewed(&config.merchants)),
+            tokens: Arc::new(before.tokens.renewed(merchants, &source, same_way)),
+            breakers,
+            tasks: before.tasks.clone(),
+            flights: before.flights.clone(),
+            asked: before.asked.clone(),
+            transport,
+            way,
+        }
     }
 }
 
@@ -270,6 +319,34 @@ fn token_source(config: &Config, surroundings: &Surroundings, breakers: &Arc<Bre
         retry: config.retry.clone(),
         transport: Arc::clone(&surroundings.transport),
         breakers: Arc::clone(breakers),
+        clock: Arc::clone(&surroundings.clock),
+        entropy: surroundings.entropy.clone(),
+        metrics: Arc::clone(&surroundings.metrics),
+    }
+}
+
+fn recognising(config: &Config, surroundings: &Surroundings, kept: &Kept) -> Idempotency {
+    Idempotency {
+        store: Arc::clone(&surroundings.store),
+        settings: config.idempotency.clone(),
+        clock: Arc::clone(&surroundings.clock),
+        metrics: Arc::clone(&surroundings.metrics),
+        tasks: kept.tasks.clone(),
+        flights: kept.flights.clone(),
+        learning: Learning::default(),
+    }
+}
+
+fn attaching(
+    config: &Config,
+    surroundings: &Surroundings,
+    (inquirer, settler): (&Arc<Inquirer>, &Arc<Settler>),
+) -> References {
+    References {
+        store: Arc::clone(&surroundings.store),
+        settings: config.reference.clone(),
+        inquirer: Arc::clone(inquirer),
+        settler: Arc::clone(settler),
         clock: Arc::clone(&surroundings.clock),
         entropy: surroundings.entropy.clone(),
         metrics: Arc::clone(&surroundings.metrics),

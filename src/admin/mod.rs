@@ -52,7 +52,7 @@ pub struct View {
     /// For `/references` and `/idempotency`.
     pub store: Arc<dyn Store>,
     /// For `/metrics`.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// Gauges that are set when scraped.
     pub metrics: Arc<Metrics>,
     /// `/config`, redacted.

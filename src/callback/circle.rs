@@ -35,16 +35,21 @@ pub struct Circle<'a> {
 }
 
 impl Circle<'_> {
-    /// Sets deliverers and sweepers going, and gives the receiver, which somebody has to serve.
+    /// Lets the store watch accounts where somebody is going to ask about them: what is asked about has to
+    /// be counted, or one payment could be claimed twice. To be called before the first [`start`](Self::start).
     ///
     /// # Errors
     /// Where the store cannot do its work.
-    pub async fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Receiver, StoreError> {
+    pub async fn watch(&self) -> Result<(), StoreError> {
         let Surroundings { clock, store, .. } = self.surroundings;
-        // What is asked about has to be counted, or one payment could be claimed twice.
         if self.callbacks.confirm != Confirm::Never || self.callbacks.sweep.is_some() {
             store.watches().take_up(clock.now()).await?;
         }
+        Ok(())
+    }
+
+    /// Sets deliverers and sweepers going.
+    pub fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         let asker = self.asker();
         let confirm = self.confirmer(&asker);
         for merchant in &self.config.merchants {
@@ -55,7 +60,6 @@ impl Circle<'_> {
                 tasks.spawn(sweeper.run(stop.clone()));
             }
         }
-        Ok(self.receiver())
     }
 
     fn asker(&self) -> Arc<Asker> {
@@ -105,7 +109,9 @@ impl Circle<'_> {
         Some(Sweeper::new(Arc::clone(&merchant.name), sweep, app.retry_for, means))
     }
 
-    fn receiver(&self) -> Receiver {
+    /// The receiver, which somebody has to serve.
+    #[must_use]
+    pub fn receiver(&self) -> Receiver {
         let Surroundings { clock, store, metrics, entropy, .. } = self.surroundings;
         let means = receive::Means {
             store: Arc::clone(store),

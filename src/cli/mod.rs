@@ -24,6 +24,7 @@ pub mod dev;
 mod dev_app;
 pub mod healthcheck;
 pub mod outcomes;
+mod reload;
 pub mod run;
 pub mod sandbox;
 pub mod schema;

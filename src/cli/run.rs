@@ -2,7 +2,8 @@
 //!
 //! Promises that nothing is opened before the whole configuration is known to be good.
 
-use super::signals::{Signals, block_on};
+use super::reload::Reloader;
+use super::signals::{Signals, Told, block_on};
 use super::{ConfigArg, Failure, load, variable};
 use crate::app::App;
 use crate::config::Config;
@@ -23,7 +24,9 @@ pub struct RunArgs {
 /// # Errors
 /// A bad configuration, addresses that are taken, work that did not finish in time.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
+    let mut reloader = Reloader::new(args.file.config.clone());
     let config = load(&args.file.config)?;
+    reloader.began(&config);
     #[cfg(feature = "crash-points")]
     if let Some(place) = variable("AYOVA_CRASH") {
         crate::crash::arm(&place);
@@ -32,7 +35,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let inherited = inherited(&config).map_err(|error| Failure::Failed(error.to_string()))?;
     // Kept until everything has ended, so that the last lines are written.
     let _written = log::init(config.log, color()).map_err(|error| Failure::Failed(error.to_string()))?;
-    block_on(serve(config, inherited))
+    block_on(serve(config, inherited, reloader))
 }
 
 /// The socket that systemd has opened for this very process; a child of it may have the variables, too.
@@ -49,14 +52,14 @@ pub(super) fn color() -> bool {
     variable("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-async fn serve(config: Config, inherited: Option<Inherited>) -> Result<(), Failure> {
+async fn serve(config: Config, inherited: Option<Inherited>, mut reloader: Reloader) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(error.to_string());
     let mut signals = Signals::listen().map_err(failed)?;
     if let Err(error) = raise_descriptors() {
         tracing::warn!(%error, "the number of open files could not be raised");
     }
     let listener = inherited.map(Inherited::adopt).transpose().map_err(failed)?;
-    let app = App::start_on(&config, listener).await.map_err(failed)?;
+    let mut app = App::start_on(&config, listener).await.map_err(failed)?;
     tracing::info!(
         listen = %app.listen,
         tls = config.listen.tls.is_some(),
@@ -66,15 +69,24 @@ async fn serve(config: Config, inherited: Option<Inherited>) -> Result<(), Failu
         merchants = config.merchants.len(),
         "ready"
     );
-    signals.end().await;
-    tracing::info!(grace_s = config.shutdown.grace.as_secs(), "shutting down");
+    let metrics = app.metrics();
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::End => break,
+                Told::Reload => reloader.reload(&mut app, &metrics).await,
+            },
+            () = reloader.changed() => reloader.reload(&mut app, &metrics).await,
+        }
+    }
+    tracing::info!(grace_s = app.grace().as_secs(), "shutting down");
     let ending = async { app.stop().await.map_err(|error| Failure::Failed(error.to_string())) };
     signals.while_ending(ending).await
 }
 
 const EXAMPLES: &str = "\
 SIGTERM and SIGINT: not ready, finish what is under way (shutdown.grace), exit 0; a second one ends at
-once. Reloading on SIGHUP is not available in this version.
+once. SIGHUP, or a changed file: the configuration is read again; one with a fault changes nothing.
 
 Examples:
   ayova run --config config/ayova.yaml

@@ -1,4 +1,4 @@
-//! The signals that end a process (contract section 9).
+//! The signals that end a process or have it read its configuration again (contract sections 2, 9).
 //!
 //! The first SIGTERM or SIGINT asks for a graceful end, the second ends at once with code 1. What a
 //! graceful end is belongs to whoever waits here.
@@ -9,6 +9,15 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// SIGTERM or SIGINT.
+    End,
+    /// SIGHUP.
+    Reload,
+}
 
 /// Listens from the moment it is made, so that no signal is lost while servers start.
 #[derive(Debug)]
@@ -31,17 +40,18 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that ends.
-    pub async fn end(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("reloading is not available in this version; restart to apply a changed configuration");
-                }
-            }
+    /// Waits for the next signal.
+    pub async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Reload,
         }
+    }
+
+    /// Waits for a signal that ends, where there is nothing to reload.
+    pub async fn end(&mut self) {
+        while self.next().await == Told::Reload {}
     }
 
     /// Lets a graceful end happen unless a second signal comes.

@@ -20,6 +20,7 @@ mod effective;
 mod findings;
 mod interpolate;
 mod later;
+mod print;
 mod problem;
 mod quantity;
 mod raw;
@@ -33,6 +34,7 @@ mod tests;
 mod tree;
 
 pub use effective::{effective, effective_yaml};
+pub use print::Print;
 pub use problem::{Place, Problem, Problems};
 pub use sandbox::SandboxConfig;
 pub use secret::Secret;
@@ -516,7 +518,7 @@ pub struct Errors {
 }
 
 /// What is written to standard error.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     /// Shape of a line.
     pub format: LogFormat,

@@ -75,6 +75,12 @@ impl Dispatch {
         Self { routes, logins, bases, deadline: upstream.deadline, clock, draining: Arc::default() }
     }
 
+    /// Ends with another, whose requests it takes over.
+    #[must_use]
+    pub fn ending_with(self, draining: Arc<AtomicBool>) -> Self {
+        Self { draining, ..self }
+    }
+
     /// The configured routes, for `/routes` and for requests the gateway makes itself.
     #[must_use]
     pub fn routes(&self) -> &[Arc<Route>] {

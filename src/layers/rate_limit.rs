@@ -76,9 +76,18 @@ impl RateLimits {
     /// Full allowances for these merchants.
     #[must_use]
     pub fn new(merchants: &[config::MerchantConfig], metrics: Arc<Metrics>) -> Self {
-        let by_merchant =
-            merchants.iter().map(|merchant| (Arc::clone(&merchant.name), Allowance::new(merchant, &metrics))).collect();
-        Self { by_merchant, metrics }
+        Self { by_merchant: HashMap::new(), metrics }.renewed(merchants)
+    }
+
+    /// The allowances of another configuration: what is under way goes on counting, and what a limit of
+    /// the same name has given out stays given out.
+    #[must_use]
+    pub fn renewed(&self, merchants: &[config::MerchantConfig]) -> Self {
+        let allowance = |merchant: &config::MerchantConfig| {
+            Allowance::new(merchant, self.by_merchant.get(&merchant.name), &self.metrics)
+        };
+        let by_merchant = merchants.iter().map(|merchant| (Arc::clone(&merchant.name), allowance(merchant))).collect();
+        Self { by_merchant, metrics: Arc::clone(&self.metrics) }
     }
 
     /// What every merchant with a limit has left, and what it has under way.
@@ -91,18 +100,22 @@ impl RateLimits {
 }
 
 impl Allowance {
-    fn new(merchant: &config::MerchantConfig, metrics: &Arc<Metrics>) -> Self {
+    fn new(merchant: &config::MerchantConfig, before: Option<&Self>, metrics: &Arc<Metrics>) -> Self {
         let settings = merchant.rate_limit.as_ref();
-        let own = settings.map(|settings| Limit::new("merchant", None, settings.rate));
+        let limit = |policy: &'static str, operation, rate| {
+            let known = before.and_then(|before| before.limits.iter().find(|known| known.policy == policy));
+            Limit::new(policy, (operation, rate), known.map(|known| known.cell.clone()))
+        };
+        let own = settings.map(|settings| limit("merchant", None, settings.rate));
         let of_operations = settings.into_iter().flat_map(|settings| {
-            settings.operations.iter().map(|(operation, rate)| Limit::new(operation.name(), Some(*operation), *rate))
+            settings.operations.iter().map(|(operation, rate)| limit(operation.name(), Some(*operation), *rate))
         });
         Self {
             merchant: Arc::clone(&merchant.name),
             in_flight: Arc::new(InFlight {
                 merchant: Arc::clone(&merchant.name),
                 most: settings.map_or(usize::MAX, |settings| settings.in_flight),
-                now: AtomicUsize::new(0),
+                now: before.map(|before| Arc::clone(&before.in_flight.now)).unwrap_or_default(),
                 metrics: Arc::clone(metrics),
             }),
             limits: own.into_iter().chain(of_operations).collect(),
@@ -142,11 +155,12 @@ impl Allowance {
 }
 
 impl Limit {
-    fn new(policy: &'static str, operation: Option<OperationId>, rate: Rate) -> Self {
+    /// `level` is what was given out before.
+    fn new(policy: &'static str, (operation, rate): (Option<OperationId>, Rate), level: Option<Cell>) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        let clock = TokioClock { origin: Instant::now() };
-        let cell = Cell { time: Arc::new(AtomicU64::new(0)), clock: clock.clone() };
-        let limiter = RateLimiter::new(quota, cell.clone(), clock);
+        let fresh = || Cell { time: Arc::default(), clock: TokioClock { origin: Instant::now() } };
+        let cell = level.unwrap_or_else(fresh);
+        let limiter = RateLimiter::new(quota, cell.clone(), cell.clock.clone());
         Self { policy, operation, rate, cell, limiter }
     }
 
@@ -243,7 +257,7 @@ impl Clock for TokioClock {
 struct InFlight {
     merchant: Arc<str>,
     most: usize,
-    now: AtomicUsize,
+    now: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
@@ -335,7 +349,7 @@ mod tests {
         let any = "127.0.0.1:0".parse().unwrap();
         let mut merchant = config::Config::sample(any, any, any).unwrap().merchants.remove(0);
         merchant.rate_limit = Some(config::RateLimit { rate, in_flight, operations });
-        Allowance::new(&merchant, &metrics)
+        Allowance::new(&merchant, None, &metrics)
     }
 
     fn admit(allowance: &Allowance) -> Result<Admission, Error> {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::signature::{
-    ParsedPublicKey, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_SHA256, RsaKeyPair,
+    KeyPair as _, ParsedPublicKey, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_SHA256, RsaKeyPair,
     RsaPublicKeyComponents,
 };
 
@@ -22,6 +22,12 @@ pub struct PrivateKey {
 }
 
 impl PrivateKey {
+    /// Whether both are the same key.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.pair.public_key().as_ref() == other.pair.public_key().as_ref()
+    }
+
     /// Reads `BEGIN PRIVATE KEY` (PKCS#8) or `BEGIN RSA PRIVATE KEY` (PKCS#1).
     ///
     /// # Errors

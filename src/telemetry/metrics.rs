@@ -329,6 +329,11 @@ impl Metrics {
         registry.register("certificate_reloads", "New certificates by result", self.certificate_reloads.clone());
     }
 
+    /// The configuration was read again; `result` is `applied`, `rejected` or `unchanged`.
+    pub fn config_reloaded(&self, result: &'static str) {
+        self.config_reloads.get_or_create(&ResultOnly { result: Word(result) }).inc();
+    }
+
     /// A listener ended a connection.
     pub fn connection_shut(&self, listener: &'static str, why: Shut) {
         let cause = Word(match why {

@@ -150,7 +150,18 @@ impl Tokens {
     /// No tokens yet; they are fetched when first needed.
     #[must_use]
     pub fn new(merchants: &[Arc<Merchant>], source: &Arc<Source>) -> Self {
+        Self { slots: Vec::new() }.renewed(merchants, source, false)
+    }
+
+    /// The same for another configuration. Where the way upstream is the same, a merchant with the same
+    /// credentials keeps its token; others have none yet.
+    #[must_use]
+    pub fn renewed(&self, merchants: &[Arc<Merchant>], source: &Arc<Source>, same_way: bool) -> Self {
         let slot = |merchant: &Arc<Merchant>, dialect| {
+            let known = self.slots.iter().find(|slot| slot.dialect == dialect && slot.merchant.name == merchant.name);
+            if let Some(slot) = known.filter(|slot| same_way && slot.merchant.has_credentials_of(merchant)) {
+                return Arc::clone(slot);
+            }
             Arc::new(Slot {
                 merchant: Arc::clone(merchant),
                 dialect,

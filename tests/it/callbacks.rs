@@ -141,7 +141,9 @@ impl Circle {
                 post: &post,
                 bell,
             };
-            parts.start(&TaskTracker::new(), &stop).await.unwrap()
+            parts.watch().await.unwrap();
+            parts.start(&TaskTracker::new(), &stop);
+            parts.receiver()
         };
         let circle = Self { world, store, line, app, config, _running: stop.drop_guard() };
         circle.line.0.lock().unwrap().replace(receiver);

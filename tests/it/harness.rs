@@ -156,7 +156,7 @@ impl World {
         let admin = Admin::new(View {
             gateway: gateway.clone(),
             store,
-            registry,
+            registry: Arc::new(registry),
             metrics: Arc::clone(&metrics),
             effective: ayova::config::effective(&config),
             clock: Arc::clone(&clock),
