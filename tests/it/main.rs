@@ -50,7 +50,10 @@ mod gateway_vectors;
 mod harness;
 #[cfg(test)]
 mod listeners;
+#[cfg(test)]
 mod payments;
+#[cfg(test)]
+mod renewal;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]

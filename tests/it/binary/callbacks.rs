@@ -201,7 +201,7 @@ async fn what_cannot_be_kept_is_not_acknowledged_and_arrives_later() {
     let app = App::start(|_| status(204)).await;
     let circle = Circle::with(app, &["--config", switches.to_str().unwrap()]).await;
     let numbers = [circle.snap_account().await, circle.classic_account().await];
-    let other = Connection::open(circle.gateway._folder.path().join("data/ayova.db")).unwrap();
+    let other = Connection::open(circle.gateway.folder.path().join("data/ayova.db")).unwrap();
     other.busy_timeout(Duration::from_secs(10)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
 
@@ -260,7 +260,7 @@ async fn a_burst_of_equal_payments_of_one_account_arrives_whole_and_in_order() {
     // Equal amounts are told apart by their times, of which the sandbox never gives one twice.
     assert_eq!((times.iter().collect::<BTreeSet<_>>().len(), times.len()), (BURST, BURST));
     // The sandbox has many callbacks under way at once; the order that counts is the one they were kept in.
-    let store = Connection::open(circle.gateway._folder.path().join("data/ayova.db")).unwrap();
+    let store = Connection::open(circle.gateway.folder.path().join("data/ayova.db")).unwrap();
     let mut kept = store.prepare("SELECT paid_at FROM events ORDER BY n").unwrap();
     let kept: Vec<String> = kept.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     assert_eq!(times, kept);

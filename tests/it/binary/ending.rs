@@ -97,17 +97,6 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_hang_up_is_noted_and_ends_nothing() {
-    let sandbox = Sandbox::start().await;
-    let mut gateway = Gateway::before(&sandbox).await;
-    gateway.running.signal("HUP").await;
-    gateway.running.err.line_with("reloading is not available in this version").await;
-    assert_eq!(gateway.create("order-1").await.status, 200);
-    gateway.running.signal("TERM").await;
-    assert_eq!(gateway.running.end().await.code(), Some(0));
-}
-
-#[tokio::test]
 async fn an_idle_sandbox_ends_when_told_to() {
     let mut sandbox = Sandbox::start().await;
     sandbox.running.signal("TERM").await;

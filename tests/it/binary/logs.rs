@@ -206,7 +206,7 @@ async fn nobody_waits_for_whoever_reads_the_log() {
     let running = Running { child, out, err: Lines::of(tokio::io::empty()) };
     let ready: Value = serde_json::from_str(&ready).unwrap();
     let address = |name: &str| ready[name].as_str().unwrap().to_owned();
-    let mut gateway = Gateway { listen: address("listen"), admin: address("admin"), running, _folder: folder };
+    let mut gateway = Gateway { listen: address("listen"), admin: address("admin"), running, folder };
     // Several times what a pipe holds.
     for _ in 0..1500 {
         assert_eq!(get(&gateway.listen, "/nowhere").await.status, 404);

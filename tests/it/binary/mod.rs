@@ -15,6 +15,7 @@ mod floods;
 mod http2;
 mod logs;
 mod outage;
+mod reload;
 mod smuggling;
 mod sockets;
 
@@ -199,7 +200,7 @@ struct Gateway {
     listen: String,
     admin: String,
     /// Holds its configuration.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -230,7 +231,7 @@ impl Gateway {
     async fn of(running: Running, folder: TempDir) -> Self {
         let ready: Value = serde_json::from_str(&running.err.line_with("\"ready\"").await).unwrap();
         let address = |name: &str| ready[name].as_str().unwrap().to_owned();
-        Self { listen: address("listen"), admin: address("admin"), running, _folder: folder }
+        Self { listen: address("listen"), admin: address("admin"), running, folder }
     }
 
     async fn before(sandbox: &Sandbox) -> Self {

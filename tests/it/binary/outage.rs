@@ -72,7 +72,7 @@ async fn a_minute_without_a_store_costs_nothing() {
     until("creates", || async { seen.answers.lock().unwrap().len() > 50 }).await;
 
     let before = resident_kib(&gateway);
-    let other = Connection::open(gateway._folder.path().join("data/ayova.db")).unwrap();
+    let other = Connection::open(gateway.folder.path().join("data/ayova.db")).unwrap();
     other.busy_timeout(Duration::from_secs(10)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let ends = Instant::now() + OUTAGE;
@@ -101,7 +101,7 @@ async fn a_minute_without_a_store_costs_nothing() {
 async fn an_outage_is_logged_once_however_many_feel_it() {
     let sandbox = Sandbox::start().await;
     let mut gateway = Gateway::before(&sandbox).await;
-    let other = Connection::open(gateway._folder.path().join("data/ayova.db")).unwrap();
+    let other = Connection::open(gateway.folder.path().join("data/ayova.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     for order in 0..3 {
         ask(&gateway.listen, &create(order)).await.assert_refusal(503, "STORE_UNAVAILABLE");

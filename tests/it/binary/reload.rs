@@ -1,0 +1,149 @@
+//! Configurations that change while the gateway runs, in its own process.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::{CREATE_PATH, Gateway, Running, Sandbox, ask, create, get, request, until};
+
+/// Keys as they are configured.
+fn list(keys: &[&str]) -> String {
+    let hash = |key: &&str| format!("\"sha256:{}\"", hex::encode(digest(&SHA256, key.as_bytes())));
+    format!("[{}]", keys.iter().map(hash).collect::<Vec<_>>().join(", "))
+}
+
+impl Gateway {
+    /// Changes its configuration file.
+    fn edit(&self, edit: impl FnOnce(String) -> String) {
+        let file = self.folder.path().join("ayova.yaml");
+        let text = edit(fs::read_to_string(&file).unwrap());
+        // As editors and Kubernetes do: a new file in the place of the old.
+        let next = self.folder.path().join("next.yaml");
+        fs::write(&next, text).unwrap();
+        fs::rename(next, file).unwrap();
+    }
+
+    async fn reloads(&self, result: &str) -> u64 {
+        let series = format!(r#"ayova_config_reloads_total{{result="{result}"}} "#);
+        let text = get(&self.admin, "/metrics").await.body;
+        text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or_default()
+    }
+
+    async fn until_reloads(&self, result: &str, count: u64) {
+        until("a reload", || async { self.reloads(result).await >= count }).await;
+    }
+}
+
+async fn create_with(gateway: &Gateway, key: &str, id: &str) -> u16 {
+    let head = format!("X-API-Key: {key}\r\nIdempotency-Key: {id}\r\n");
+    ask(&gateway.listen, &request("POST", CREATE_PATH, &head, super::CREATE_BODY)).await.status
+}
+
+#[tokio::test]
+async fn a_hang_up_reads_the_configuration_again() {
+    let sandbox = Sandbox::start().await;
+    let mut gateway = Gateway::before(&sandbox).await;
+    gateway.running.signal("HUP").await;
+    gateway.running.err.line_with("the configuration is unchanged").await;
+    assert_eq!(gateway.reloads("unchanged").await, 1);
+    gateway.edit(|text| text + "retry: { attempts: 2 }\n");
+    gateway.running.signal("HUP").await;
+    gateway.running.err.line_with("the configuration is reloaded").await;
+    assert_eq!(get(&gateway.admin, "/config").await.json()["retry"]["attempts"], 2);
+    assert_eq!(gateway.create("order-1").await.status, 200);
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_changed_file_is_enough_and_old_keys_end() {
+    let sandbox = Sandbox::start().await;
+    let upstream = format!("http://{}", sandbox.address);
+    let (file, folder) = Gateway::configured(&upstream, ", auth: api_key", "");
+    let text = fs::read_to_string(&file).unwrap();
+    let merchant = "    client_secret: sandbox-secret\n";
+    fs::write(&file, text.replace(merchant, &format!("{merchant}    api_keys: {}\n", list(&["one"])))).unwrap();
+    let gateway = Gateway::of(Running::start(&["run", "--config", &file]), folder).await;
+    assert_eq!(create_with(&gateway, "one", "order-1").await, 200);
+    assert_eq!(create_with(&gateway, "two", "order-1").await, 401);
+    gateway.edit(|text| text.replace(&list(&["one"]), &list(&["one", "two"])));
+    gateway.until_reloads("applied", 1).await;
+    for key in ["one", "two"] {
+        assert_eq!(create_with(&gateway, key, "order-1").await, 200, "the stored answer, to either key");
+    }
+    gateway.edit(|text| text.replace(&list(&["one", "two"]), &list(&["two"])));
+    gateway.until_reloads("applied", 2).await;
+    assert_eq!(create_with(&gateway, "one", "order-1").await, 401);
+    assert_eq!(create_with(&gateway, "two", "order-1").await, 200);
+    assert_eq!(sandbox.get("/_sandbox/stats").await["creates"], 1);
+    assert_eq!(sandbox.get("/_sandbox/stats").await["tokens_issued"], 1, "nobody logged in again");
+}
+
+#[tokio::test]
+async fn a_fault_changes_nothing_and_is_reported() {
+    let sandbox = Sandbox::start().await;
+    let gateway = Gateway::before(&sandbox).await;
+    gateway.edit(|text| text + "retry: { attempts: none }\n");
+    let line = gateway.running.err.line_with("stays in force").await;
+    assert!(line.contains("retry.attempts") && line.contains("ayova.yaml:"), "{line}");
+    assert_eq!(gateway.create("order-1").await.status, 200);
+    assert_eq!((gateway.reloads("rejected").await, gateway.reloads("applied").await), (1, 0));
+    gateway
+        .edit(|text| text.replace("retry: { attempts: none }\n", "store: { kind: memory }\nlog: { level: debug }\n"));
+    let fixed = gateway.running.err.line_with("only a restart can change").await;
+    assert!(fixed.contains("only a restart can change store, log"), "{fixed}");
+    gateway.edit(|text| text.replace("store: { kind: memory }\nlog: { level: debug }\n", ""));
+    // It is what is in force.
+    gateway.until_reloads("unchanged", 1).await;
+    assert_eq!(gateway.create("order-1").await.header("idempotency-replayed"), Some("true"));
+}
+
+/// Each reload changes something; requests go on all the while, new ones and repetitions.
+#[tokio::test]
+async fn no_request_fails_for_reloads_under_load() {
+    let reloads: u64 = std::env::var("AYOVA_RELOADS").ok().map_or(20, |count| count.parse().unwrap());
+    let sandbox = Sandbox::start().await;
+    let upstream = format!("http://{}", sandbox.address);
+    let gateway = Gateway::start_with(&upstream, "", "breaker: { failures: 10 }").await;
+    let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let apps: Vec<_> = (0..4)
+        .map(|app| {
+            let (listen, over, count) = (gateway.listen.clone(), Arc::clone(&over), Arc::clone(&count));
+            tokio::spawn(async move {
+                let mut sent = 0;
+                while !over.load(Ordering::Relaxed) {
+                    sent += 1;
+                    // Every other one is a repetition of what another app sends at the same time.
+                    let key = if sent % 2 == 0 { format!("shared-{}", sent / 2) } else { format!("{app}-{sent}") };
+                    let number = format!("{:011}", 10_000_000_000_u64 + app * 1_000_000 + sent);
+                    let number = if sent % 2 == 0 { format!("{:011}", 20_000_000_000_u64 + sent) } else { number };
+                    let transaction = format!("{:032x}", number.parse::<u128>().unwrap());
+                    let ask_for = create(&key)
+                        .replace("12345678901", &number)
+                        .replace("7f3b1c9e5a2d4f608b1e3c7a9d5f2b41", &transaction);
+                    let answer = ask(&listen, &ask_for).await;
+                    assert_eq!(answer.status, 200, "{key}: {answer:?}");
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for reload in 1..=reloads {
+        gateway.edit(|text| {
+            let kept: Vec<_> = text.lines().filter(|line| !line.starts_with("breaker:")).collect();
+            format!("{}\nbreaker: {{ failures: {} }}\n", kept.join("\n"), 10 + reload % 7)
+        });
+        gateway.running.signal("HUP").await;
+        gateway.until_reloads("applied", reload).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    for app in apps {
+        app.await.unwrap();
+    }
+    assert!(count.load(Ordering::Relaxed) > reloads);
+    let stats = sandbox.get("/_sandbox/stats").await;
+    assert_eq!(stats["creates"], stats["distinct_keys"], "{stats}");
+    assert_eq!(gateway.reloads("rejected").await, 0);
+}

@@ -1,0 +1,93 @@
+//! What goes on from one configuration to the next, and what does not, in memory on paused time.
+
+use std::sync::Arc;
+
+use ayova::config::{Config, Secret};
+use ayova::stack::{Gateway, Surroundings};
+use ayova::store::memory::MemoryStore;
+use tower::Service as _;
+
+use crate::asks::{Ask, snap_create, snap_inquiry};
+use crate::harness::{Setup, World};
+
+/// Two configurations of one gateway, before one upstream.
+struct Renewal {
+    world: World,
+    surroundings: Surroundings,
+    config: Config,
+}
+
+impl Renewal {
+    fn new(limit: Option<(u32, u32)>) -> Self {
+        let mut setup = Setup::new(1);
+        if let Some(limit) = limit {
+            setup.limit(0, limit, 64);
+        }
+        let config = setup.config.clone();
+        let world = setup.build();
+        let surroundings = world.surroundings(Arc::new(MemoryStore::new(1 << 26, 1 << 25)));
+        Self { world, surroundings, config }
+    }
+
+    fn first(&self) -> Gateway {
+        Gateway::new(&self.config, &self.surroundings).unwrap()
+    }
+
+    fn second(&self, first: &Gateway, change: impl FnOnce(&mut Config)) -> Gateway {
+        let mut config = self.config.clone();
+        change(&mut config);
+        first.renewed(&config, &self.surroundings).unwrap()
+    }
+}
+
+async fn status(gateway: &Gateway, ask: Ask) -> u16 {
+    gateway.clone().call(ask.into_request()).await.unwrap().status().as_u16()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merchant_with_the_same_credentials_keeps_its_token() {
+    let renewal = Renewal::new(None);
+    let first = renewal.first();
+    assert_eq!(status(&first, snap_create(1, "12345678901")).await, 200);
+    let second = renewal.second(&first, |config| config.idempotency.wait *= 2);
+    assert_eq!(status(&second, snap_inquiry("12345678901")).await, 200);
+    assert_eq!(renewal.world.wire.logins().len(), 1);
+    let third = renewal.second(&second, |config| config.merchants[0].client_secret = Secret::new("new".to_owned()));
+    let _ = status(&third, snap_inquiry("12345678901")).await;
+    assert_eq!(renewal.world.wire.logins().len(), 2, "other credentials have no token yet");
+    // Another breaker means another way upstream, whose tokens are its own.
+    let fourth = renewal.second(&second, |config| config.breaker.failures = 99.try_into().unwrap());
+    assert_eq!(status(&fourth, snap_inquiry("12345678901")).await, 200);
+    assert_eq!(renewal.world.wire.logins().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_keep_their_levels() {
+    let renewal = Renewal::new(Some((1, 2)));
+    let first = renewal.first();
+    assert_eq!(status(&first, snap_create(1, "12345678901")).await, 200);
+    assert_eq!(status(&first, snap_inquiry("12345678901")).await, 200);
+    let second = renewal.second(&first, |config| config.idempotency.wait *= 2);
+    assert_eq!(status(&second, snap_inquiry("12345678901")).await, 429);
+    let without = renewal.second(&second, |config| config.merchants[0].rate_limit = None);
+    assert_eq!(status(&without, snap_inquiry("12345678901")).await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_is_joined_and_the_end_is_one() {
+    let renewal = Renewal::new(None);
+    let first = renewal.first();
+    renewal.world.fault("snap.create", 1, serde_json::json!({"latency": "2s"})).await;
+    let began = tokio::spawn({
+        let first = first.clone();
+        async move { status(&first, snap_create(1, "12345678901")).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let second = renewal.second(&first, |config| config.idempotency.wait *= 2);
+    assert_eq!(status(&second, snap_create(1, "12345678901")).await, 200);
+    assert_eq!(began.await.unwrap(), 200);
+    assert_eq!(renewal.world.stat("creates").await, 1);
+    assert_eq!(renewal.world.wire.calls().len(), 1);
+    second.draining().store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(status(&first, snap_inquiry("12345678901")).await, 503);
+}
