@@ -10,6 +10,8 @@ mod binary;
 #[cfg(test)]
 mod callbacks;
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod embed;
