@@ -4,6 +4,7 @@
 //! durations are neither zero nor absurd (adding one to a clock cannot overflow), names are unique,
 //! keys can sign. Shape and words have been judged by `conform`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -340,9 +341,10 @@ fn check_merchants(raw: &[RawMerchant], snap: bool, found: &mut Findings) -> Vec
 
 /// Says of each merchant whose value an earlier one has that it does.
 pub(super) fn unique<T>(merchants: &[T], key: &str, value: impl Fn(&T) -> &String, found: &mut Findings) {
+    let mut first = BTreeMap::new();
     for (index, merchant) in merchants.iter().enumerate() {
-        let earlier = merchants.iter().take(index).position(|other| value(other) == value(merchant));
-        if let Some(earlier) = earlier {
+        let earlier = *first.entry(value(merchant)).or_insert(index);
+        if earlier < index {
             let path = format!("merchants[{index}].{key}");
             let message = format!("the same as merchants[{earlier}].{key}");
             found.report(&path, message, format!("each merchant needs its own {key}"));

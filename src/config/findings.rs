@@ -20,6 +20,10 @@ pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
     /// Where the file is, which relative paths count from.
     pub(super) folder: PathBuf,
+    /// Paths of the problems that were there when it was last asked what has been refused.
+    pub(super) refused: BTreeSet<String>,
+    /// How many those were.
+    pub(super) looked_at: usize,
 }
 
 /// Where a value stood.
@@ -55,10 +59,13 @@ impl Findings {
     }
 
     /// Whether the value, or what holds it, has been complained about.
-    pub(super) fn has_refused(&self, path: &str) -> bool {
+    pub(super) fn has_refused(&mut self, path: &str) -> bool {
+        let news = self.problems.iter().skip(self.looked_at).map(|problem| problem.path.clone());
+        self.refused.extend(news);
+        self.looked_at = self.problems.len();
         let mut at = Some(path);
         while let Some(path) = at.filter(|path| !path.is_empty()) {
-            if self.settled.contains(path) || self.problems.iter().any(|problem| problem.path == path) {
+            if self.settled.contains(path) || self.refused.contains(path) {
                 return true;
             }
             at = parent(path);

@@ -336,6 +336,20 @@ fn hostile_yaml_is_refused_cheaply() {
     );
 }
 
+/// Each takes a second or two where the work grows with the text, and minutes where it grows with its
+/// square.
+#[test]
+fn long_files_are_judged_in_time() {
+    let keys = (0..80_000).fold("x:\n".to_owned(), |text, number| text + &format!(" k{number}: 1\n"));
+    let merchants = "merchants:\n".to_owned() + &"- {name: a}\n".repeat(20_000);
+    let networks = "callbacks:\n  allow:\n".to_owned() + &"  - x\n".repeat(60_000);
+    for text in [keys, merchants, networks] {
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(read(&text).is_err()));
+        assert!(ended.recv_timeout(Duration::from_secs(30)).unwrap());
+    }
+}
+
 #[test]
 fn a_file_over_one_mebibyte_is_not_read() {
     let folder = tempfile::tempdir().unwrap();

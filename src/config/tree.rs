@@ -4,6 +4,8 @@
 //! nesting is bounded, one document a file. Duplicate keys, aliases and tags are all reported, not
 //! the first only. What the values mean is for `conform` to say; texts are still as written.
 
+use std::collections::BTreeMap;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use zeroize::Zeroizing;
 
@@ -114,6 +116,8 @@ enum Content {
         entries: Vec<(Key, Node)>,
         /// The key whose value comes next.
         key: Option<Key>,
+        /// The keys so far, and the lines they were first given in.
+        first: BTreeMap<String, usize>,
     },
 }
 
@@ -149,9 +153,11 @@ impl Builder {
                 Ok(())
             }
             Event::SequenceStart(_, tag) => self.begin(place, Content::List(Vec::new()), tag.is_some()),
-            Event::MappingStart(_, tag) => {
-                self.begin(place, Content::Map { entries: Vec::new(), key: None }, tag.is_some())
-            }
+            Event::MappingStart(_, tag) => self.begin(
+                place,
+                Content::Map { entries: Vec::new(), key: None, first: BTreeMap::new() },
+                tag.is_some(),
+            ),
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(Open { place, content }) = self.open.pop() {
                     let value = match content {
@@ -185,16 +191,16 @@ impl Builder {
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.root = Some(node),
             Some(Content::List(nodes)) => nodes.push(node),
-            Some(Content::Map { entries, key }) => match key.take() {
+            Some(Content::Map { entries, key, first }) => match key.take() {
                 Some(name) => entries.push((name, node)),
                 None => {
                     let place = node.place;
                     let (name, problem) = key_name(node);
-                    let earlier = entries.iter().find(|(key, _)| key.name == name && !name.is_empty());
-                    let duplicate = earlier.map(|(first, _)| {
-                        syntax(place, format!("the key `{name}` is given twice"))
-                            .hint(format!("first in line {}", first.place.line))
+                    let earlier = first.get(&name).filter(|_| !name.is_empty());
+                    let duplicate = earlier.map(|line| {
+                        syntax(place, format!("the key `{name}` is given twice")).hint(format!("first in line {line}"))
                     });
+                    first.entry(name.clone()).or_insert(place.line);
                     self.problems.extend(problem.or(duplicate));
                     *key = Some(Key { place, name });
                 }

@@ -377,4 +377,17 @@ mod tests {
         let missing: Vec<_> = wire.iter().map(|fault| fault.field.as_str()).collect();
         assert!(missing.contains(&"originalReferenceNo") && missing.contains(&"virtualAccountNo"), "{missing:?}");
     }
+
+    #[test]
+    fn a_prefix_of_eight_digits_leaves_no_room_for_padding() {
+        let faults = |own: usize| {
+            let number = format!("12345678{}", "1".repeat(own));
+            let text = json!({"virtualAccountNo": number, "virtualAccountName": "Budi",
+                "additionalInfo": {"bankCode": "014", "isSingleUse": "Y"}});
+            let document = Document::parse(Bytes::from(text.to_string())).unwrap();
+            let given = Given { headers: &HeaderMap::new(), query: &[], body: Some(&document) };
+            check(&crate::dialect::snap::UPDATE, given, Form::Caller, Timestamp::UNIX_EPOCH).len()
+        };
+        assert_eq!((faults(18), faults(19)), (0, 1));
+    }
 }

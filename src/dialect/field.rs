@@ -134,8 +134,9 @@ pub enum Form {
     Caller,
 }
 
-/// Digits of the shortest and longest number without its padding.
-const UNPADDED: (usize, usize) = (8, 25);
+/// Digits of the shortest and longest number without its padding. A prefix of eight digits leaves no
+/// room for any, so the longest is as long as with it.
+const UNPADDED: (usize, usize) = (8, 26);
 
 /// A rule that was broken; the stable name a program may branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use crate::call::Checked;
 use crate::config::OnMismatch;
 use crate::dialect::amount::Amount;
+use crate::dialect::field::Misfit;
 use crate::dialect::number::{PARTNER_SERVICE_ID_LENGTH, SnapNumber, without_blanks};
 use crate::dialect::{Attach, Dialect, Fault, Field, Form, Identity, Need, Operation, OperationKind, Rule};
 use crate::document::{Document, Member, Value};
@@ -88,7 +89,8 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// The padded number, where it is given so or can be padded from the prefix beside it.
+    /// The padded number, where it is given so or can be padded from the prefix beside it to one that
+    /// upstream takes.
     #[must_use]
     pub fn padded_number(&self) -> Option<SnapNumber> {
         let number = self.text(self.operation.number)?;
@@ -97,7 +99,15 @@ impl<'a> Asked<'a> {
             return SnapNumber::parse(number);
         }
         let prefix = without_blanks(self.text("partnerServiceId")?);
-        SnapNumber::compose(prefix, digits.strip_prefix(prefix)?)
+        let padded = SnapNumber::compose(prefix, digits.strip_prefix(prefix)?)?;
+        let taken = self.number_misfit(&padded.to_string()).is_none();
+        taken.then_some(padded)
+    }
+
+    /// What keeps upstream from taking a number in the body.
+    fn number_misfit(&self, number: &str) -> Option<Misfit> {
+        let field = self.operation.body.iter().find(|field| field.name == self.operation.number);
+        field.and_then(|field| field.kind.check_text(number, Form::Wire))
     }
 
     fn amount(&self) -> Option<Amount> {
@@ -241,10 +251,8 @@ impl Draft<'_> {
 
     /// A number that stays as it is must be what upstream takes.
     fn check_number(&mut self, given: &str) {
-        let operation = self.asked.operation;
-        let field = operation.body.iter().find(|field| field.name == operation.number);
-        if let Some((rule, message)) = field.and_then(|field| field.kind.check_text(given, Form::Wire)) {
-            self.gaps.push(self.fault(operation.number, rule, message));
+        if let Some((rule, message)) = self.asked.number_misfit(given) {
+            self.gaps.push(self.fault(self.asked.operation.number, rule, message));
         }
     }
 

@@ -196,6 +196,16 @@ async fn every_form_of_a_number_finds_its_record() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_number_that_no_prefix_makes_long_enough_is_not_sent() {
+    let world = World::new();
+    let asks = [snap_inquiry("1462912345678"), snap_update(1, "1462912345678")];
+    for ask in asks.map(|ask| ask.set("/partnerServiceId", "   14629").set("/customerNo", "CUST000123")) {
+        world.send(ask).await.expect_refusal(404, "REFERENCE_UNKNOWN");
+    }
+    assert!(world.wire.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn own_digits_that_fit_two_accounts_find_neither() {
     let world = World::new();
     world.send(snap_create(1, OWN)).await.expect(200);

@@ -76,6 +76,13 @@ fn sources_are_tidy() {
         acquaintances(source, &layers, &mut breaches);
         unfinished(source, &mut breaches);
     }
+    for source in ["fuzz/src", "fuzz/fuzz_targets"].into_iter().flat_map(self::sources) {
+        names(&source, &mut breaches);
+        header(&source, &mut breaches);
+        function_lengths(&source, &mut breaches);
+        clocks_and_effects(&source, &mut breaches);
+        unfinished(&source, &mut breaches);
+    }
     // Tests may not be switched off or left half-written either.
     for source in self::sources("tests") {
         unfinished(&source, &mut breaches);

@@ -1,0 +1,4 @@
+//! Feeds `minify` from libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ayova_fuzz::minify::run(data));

@@ -1,0 +1,4 @@
+//! Feeds `signature` from libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ayova_fuzz::signature::run(data));

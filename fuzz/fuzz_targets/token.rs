@@ -1,0 +1,4 @@
+//! Feeds `token` from libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ayova_fuzz::token::run(data));

@@ -1,0 +1,4 @@
+//! Feeds `validation` of one generation from libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ayova_fuzz::validation::classic(data));
