@@ -111,7 +111,6 @@ async fn create(store: &SqliteStore, n: usize) -> Result<(), Failure> {
         amount: None,
         created: now,
         expires: None,
-        expires: None,
         handle: Handle::Snap {
             partner_service_id: "   14629".to_owned(),
             customer_no: format!("CUST{n:08}"),
