@@ -28,7 +28,9 @@ use crate::stack::{Gateway, Surroundings};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::{Options, SqliteStore};
+use crate::supervise::{Task, attend, supervise};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::SharedTracer;
 use crate::upstream::{HyperTransport, Transport};
 
 /// A gateway that is running.
@@ -50,6 +52,8 @@ pub struct App {
     tasks: TaskTracker,
     store: Arc<dyn Store>,
     grace: Duration,
+    broken: CancellationToken,
+    tracer: SharedTracer,
 }
 
 /// Work that did not end within the grace.
@@ -74,15 +78,28 @@ impl App {
     /// Addresses that are taken, no system randomness, no certificate store, records that cannot be
     /// opened.
     pub async fn start(config: &Config) -> io::Result<Self> {
+        Self::start_traced(config, None).await
+    }
+
+    /// The same, with spans of requests and tries.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_traced(config: &Config, tracer: SharedTracer) -> io::Result<Self> {
         let transport = HyperTransport::new(&config.upstream.base_url, config.upstream.connect_timeout)?;
-        Self::start_with(config, Arc::new(transport), Arc::new(SystemClock)).await
+        Self::start_with(config, Arc::new(transport), Arc::new(SystemClock), tracer).await
     }
 
     /// The same over another way to upstream and another clock.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub async fn start_with(config: &Config, transport: Arc<dyn Transport>, clock: SharedClock) -> io::Result<Self> {
+    pub async fn start_with(
+        config: &Config,
+        transport: Arc<dyn Transport>,
+        clock: SharedClock,
+        tracer: SharedTracer,
+    ) -> io::Result<Self> {
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
         let surroundings = Surroundings {
@@ -90,7 +107,8 @@ impl App {
             transport,
             store: open_store(config, &clock)?,
             clock,
-            metrics,
+            metrics: Arc::clone(&metrics),
+            tracer: tracer.clone(),
         };
         let store = Arc::clone(&surroundings.store);
         let gateway = Gateway::new(config, &surroundings).map_err(io::Error::other)?;
@@ -101,7 +119,8 @@ impl App {
             Some(callbacks) => Some(bind(callbacks.listen).await?),
             None => None,
         };
-        let calling_back = CallingBack::start(config, &surroundings, &gateway, callbacks).await?;
+        let broken = CancellationToken::new();
+        let calling_back = CallingBack::start(config, &surroundings, &gateway, (callbacks, &broken)).await?;
         let view = View {
             gateway: gateway.clone(),
             store: surroundings.store,
@@ -120,13 +139,17 @@ impl App {
         let (stop_serving, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let header_timeout = config.listen.header_timeout;
         let tasks = gateway.tasks().clone();
-        let resolving = tokio::spawn(Arc::clone(gateway.resolver()).run(stop_admin.clone()));
+        let resolving = tokio::spawn(resolve(gateway.clone(), Arc::clone(&metrics), stop_admin.clone()));
         Ok(Self {
             listen: listen.address,
             admin: admin.address,
             draining,
-            serving: tokio::spawn(serve(listen, gateway, header_timeout, stop_serving.clone())),
-            admin_serving: tokio::spawn(serve(admin, Admin::new(view), header_timeout, stop_admin.clone())),
+            serving: listening(&metrics, &broken, serve(listen, gateway, header_timeout, stop_serving.clone())),
+            admin_serving: listening(
+                &metrics,
+                &broken,
+                serve(admin, Admin::new(view), header_timeout, stop_admin.clone()),
+            ),
             resolving,
             callbacks: calling_back.address,
             calling_back,
@@ -135,7 +158,14 @@ impl App {
             tasks,
             store,
             grace: config.shutdown.grace,
+            broken,
+            tracer,
         })
+    }
+
+    /// Waits until a listener has ended in a panic: nothing but another process mends that.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Ends: not ready, no new connections, what is under way finishes. The admin listener stays up
@@ -159,9 +189,35 @@ impl App {
         }
         self.stop_admin.cancel();
         let _ = self.resolving.await;
+        export_the_rest(self.tracer, deadline).await;
         // A scraper that keeps its connection busy must not hold up the end.
         let _ = timeout_at(deadline.max(Instant::now() + ADMIN_GRACE), self.admin_serving).await;
         if served && finished { Ok(()) } else { Err(Unfinished { tasks: self.tasks.len() }) }
+    }
+}
+
+/// Settles outcomes in doubt until told to stop, whatever happens.
+async fn resolve(gateway: Gateway, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let run = || Arc::clone(gateway.resolver()).run(stop.clone());
+    supervise(Task::Resolver, &metrics, &stop, run).await;
+}
+
+fn listening(
+    metrics: &Arc<Metrics>,
+    broken: &CancellationToken,
+    serving: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let (metrics, broken) = (Arc::clone(metrics), broken.clone());
+    tokio::spawn(async move { attend(Task::Listener, &metrics, &broken, serving).await })
+}
+
+/// The spans of the last requests, within what is left of the grace.
+async fn export_the_rest(tracer: SharedTracer, deadline: Instant) {
+    let Some(tracer) = tracer else { return };
+    let patience = deadline.saturating_duration_since(Instant::now()).clamp(ADMIN_GRACE, EXPORT_GRACE);
+    let exporting = tokio::task::spawn_blocking(move || tracer.end(patience));
+    if exporting.await.is_err() {
+        tracing::warn!("the last spans could not be exported");
     }
 }
 
@@ -180,7 +236,7 @@ impl CallingBack {
         config: &Config,
         surroundings: &Surroundings,
         gateway: &Gateway,
-        bound: Option<Bound>,
+        (bound, broken): (Option<Bound>, &CancellationToken),
     ) -> io::Result<Self> {
         let (bell, stop, tasks) = (Bell::default(), CancellationToken::new(), TaskTracker::new());
         let address = bound.as_ref().map(|bound| bound.address);
@@ -188,7 +244,9 @@ impl CallingBack {
             let post: Arc<dyn Post> = Arc::new(HyperPost::new()?);
             let circle = Circle { config, callbacks, surroundings, gateway, post: &post, bell: &bell };
             let receiver = circle.start(&tasks, &stop).await.map_err(io::Error::other)?;
-            tasks.spawn(serve(bound, receiver, config.listen.header_timeout, stop.clone()));
+            let serving = serve(bound, receiver, config.listen.header_timeout, stop.clone());
+            let (metrics, broken) = (Arc::clone(&surroundings.metrics), broken.clone());
+            tasks.spawn(async move { attend(Task::Listener, &metrics, &broken, serving).await });
         }
         tasks.close();
         Ok(Self { address, bell, stop, tasks })
@@ -197,6 +255,9 @@ impl CallingBack {
 
 /// Time the admin listener gets to answer a last request.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
+
+/// Time a collector of spans gets at most.
+const EXPORT_GRACE: Duration = Duration::from_secs(5);
 
 /// Time the store gets for what waits, whatever is left of the grace.
 const CLOSING_GRACE: Duration = Duration::from_secs(5);

@@ -42,7 +42,8 @@ use crate::settling::Settler;
 use crate::signature::HmacKey;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::{Breakers, Tokens, Transport, token::Source};
+use crate::telemetry::trace::{Server, SharedTracer};
+use crate::upstream::{Breakers, ClockSkew, Tokens, Transport, token::Source};
 
 /// What a stack is built from besides its configuration; handed in, so that a test brings its own.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Surroundings {
     pub store: Arc<dyn Store>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where spans go; nothing where they are not exported.
+    pub tracer: SharedTracer,
 }
 
 /// The complete gateway as a tower service over `http::Request`: mount it in any server.
@@ -76,6 +79,7 @@ struct Parts {
     limits: Arc<RateLimits>,
     tokens: Arc<Tokens>,
     breakers: Arc<Breakers>,
+    skew: Arc<ClockSkew>,
     tasks: TaskTracker,
     resolver: Arc<Resolver>,
     inquirer: Arc<Inquirer>,
@@ -89,13 +93,15 @@ impl Gateway {
     /// # Errors
     /// Where a merchant's code, channel or client id is no header value; `config` lets none through.
     pub fn new(config: &Config, surroundings: &Surroundings) -> Result<Self, http::header::InvalidHeaderValue> {
-        let Surroundings { clock, entropy, transport, store, metrics } = surroundings;
+        let Surroundings { clock, entropy, store, metrics, tracer, .. } = surroundings;
         let merchants = config.merchants.iter().map(merchant).collect::<Result<Vec<_>, _>>()?;
         let breakers = Arc::new(Breakers::new(&config.breaker));
         let dispatching = Dispatch::new(&config.upstream, Arc::clone(clock));
         let routes = dispatching.routes().to_vec();
         let draining = Arc::clone(dispatching.draining());
-        let tokens = Arc::new(Tokens::new(&merchants, &Arc::new(token_source(config, surroundings, &breakers))));
+        let skew = Arc::new(ClockSkew::new(Arc::clone(clock), Arc::clone(metrics)));
+        let source = token_source(config, surroundings, (&breakers, &skew));
+        let tokens = Arc::new(Tokens::new(&merchants, &Arc::new(source)));
         let limits = Arc::new(RateLimits::new(&config.merchants, Arc::clone(metrics)));
         let tasks = TaskTracker::new();
         let flights = Flights::default();
@@ -108,12 +114,7 @@ impl Gateway {
             flights: flights.clone(),
             learning: Learning::default(),
         };
-        let trying = Client {
-            transport: Arc::clone(transport),
-            attempt_timeout: config.upstream.attempt_timeout,
-            clock: Arc::clone(clock),
-            metrics: Arc::clone(metrics),
-        };
+        let trying = trying(config, surroundings, &skew);
         let breaking = Breaking { breakers: Arc::clone(&breakers), tokens: Arc::clone(&tokens) };
         // The lower half first, since the gateway's own inquiries enter there.
         let lower = ServiceBuilder::new()
@@ -144,8 +145,9 @@ impl Gateway {
             metrics: Arc::clone(metrics),
         };
         let classic_validation_status = config.errors.classic_validation_status;
+        let watching = Observe { metrics: Arc::clone(metrics), entropy: entropy.clone(), tracer: tracer.clone() };
         let top = ServiceBuilder::new()
-            .layer(layer(Arc::new(Observe { metrics: Arc::clone(metrics), entropy: entropy.clone() }), observe))
+            .layer(layer(Arc::new(watching), observe))
             .layer(layer(Arc::new(Render { clock: Arc::clone(clock), classic_validation_status }), render))
             .layer(layer(Arc::new(dispatching), dispatch))
             .layer(layer(Arc::new(Identify::new(&merchants)), identify))
@@ -155,7 +157,7 @@ impl Gateway {
             .layer(layer(Arc::new(recognising), idempotency))
             .layer(layer(Arc::new(attaching), reference))
             .service(lower);
-        let parts = Parts { routes, limits, tokens, breakers, tasks, resolver, inquirer, merchants, draining };
+        let parts = Parts { routes, limits, tokens, breakers, skew, tasks, resolver, inquirer, merchants, draining };
         Ok(Self { top, parts: Arc::new(parts) })
     }
 
@@ -181,6 +183,12 @@ impl Gateway {
     #[must_use]
     pub fn breakers(&self) -> &Breakers {
         &self.parts.breakers
+    }
+
+    /// How far upstream's clock is from ours.
+    #[must_use]
+    pub fn skew(&self) -> &ClockSkew {
+        &self.parts.skew
     }
 
     /// Settles outcomes in doubt; somebody has to let it [`take_over`](Resolver::take_over) before the
@@ -264,7 +272,23 @@ fn merchant(config: &MerchantConfig) -> Result<Arc<Merchant>, http::header::Inva
     }))
 }
 
-fn token_source(config: &Config, surroundings: &Surroundings, breakers: &Arc<Breakers>) -> Source {
+fn trying(config: &Config, surroundings: &Surroundings, skew: &Arc<ClockSkew>) -> Client {
+    Client {
+        transport: Arc::clone(&surroundings.transport),
+        attempt_timeout: config.upstream.attempt_timeout,
+        skew: Arc::clone(skew),
+        metrics: Arc::clone(&surroundings.metrics),
+        tracer: surroundings.tracer.clone(),
+        entropy: surroundings.entropy.clone(),
+        server: Server::of(&config.upstream.base_url),
+    }
+}
+
+fn token_source(
+    config: &Config,
+    surroundings: &Surroundings,
+    (breakers, skew): (&Arc<Breakers>, &Arc<ClockSkew>),
+) -> Source {
     Source {
         upstream: config.upstream.clone(),
         retry: config.retry.clone(),
@@ -273,6 +297,7 @@ fn token_source(config: &Config, surroundings: &Surroundings, breakers: &Arc<Bre
         clock: Arc::clone(&surroundings.clock),
         entropy: surroundings.entropy.clone(),
         metrics: Arc::clone(&surroundings.metrics),
+        skew: Arc::clone(skew),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod schema;
 pub mod signals;
 pub mod signature;
+mod spans;
 
 /// Sidecar gateway for Ayoconnect's virtual accounts.
 ///

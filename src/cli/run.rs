@@ -3,7 +3,7 @@
 //! Promises that nothing is opened before the whole configuration is known to be good.
 
 use super::signals::{Signals, block_on};
-use super::{ConfigArg, Failure, load, variable};
+use super::{ConfigArg, Failure, load, spans, variable};
 use crate::app::App;
 use crate::config::Config;
 use crate::telemetry::log;
@@ -40,7 +40,7 @@ pub(super) fn color() -> bool {
 async fn serve(config: Config) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(error.to_string());
     let mut signals = Signals::listen().map_err(failed)?;
-    let app = App::start(&config).await.map_err(failed)?;
+    let app = App::start_traced(&config, spans::tracer()).await.map_err(failed)?;
     tracing::info!(
         listen = %app.listen,
         admin = %app.admin,
@@ -48,10 +48,15 @@ async fn serve(config: Config) -> Result<(), Failure> {
         merchants = config.merchants.len(),
         "ready"
     );
-    signals.end().await;
+    let is_broken = tokio::select! {
+        () = signals.end() => false,
+        () = app.broken() => true,
+    };
     tracing::info!(grace_s = config.shutdown.grace.as_secs(), "shutting down");
     let ending = async { app.stop().await.map_err(|error| Failure::Failed(error.to_string())) };
-    signals.while_ending(ending).await
+    signals.while_ending(ending).await?;
+    // Whatever runs it shall start another.
+    if is_broken { Err(Failure::Failed("a listener ended in a panic".to_owned())) } else { Ok(()) }
 }
 
 const EXAMPLES: &str = "\

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::call::{About, Inbound, Reply, Route, Routed, Source, Trace};
+use crate::call::{About, Inbound, Reply, Route, Routed, Source};
 use crate::clock::{SharedClock, compact};
 use crate::config::Upstream;
 use crate::dialect::{Dialect, Operation, OperationId};
@@ -140,7 +140,6 @@ impl Dispatch {
             attached: Vec::new(),
             learned: None,
             doubt_remains: false,
-            trace: Trace::default(),
             about: About { dialect, ..About::default() },
         }
     }

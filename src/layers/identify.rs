@@ -14,6 +14,7 @@ use crate::dialect::check::single_header;
 use crate::dialect::{Fault, Form, Rule};
 use crate::error::{Error, Failure};
 use crate::layers::next::Next;
+use crate::notes::Notes;
 
 /// What identifying needs.
 #[derive(Debug)]
@@ -63,7 +64,9 @@ pub async fn identify(
     next: Next<Call<Inbound>, Result<Reply, Failure>>,
 ) -> Result<Reply, Failure> {
     let merchant = Arc::clone(state.merchant(&routed)?);
-    let Routed { route, request, deadline } = routed;
+    let Routed { route, mut request, deadline } = routed;
+    let notes = request.extensions_mut().remove::<Notes>().unwrap_or_default();
+    notes.routed(&route);
     let (head, body) = Request::into_parts(request);
     let call = Call {
         route,
@@ -71,7 +74,7 @@ pub async fn identify(
         deadline,
         headers: head.headers,
         query: head.uri.query().unwrap_or_default().to_owned(),
-        admission: Arc::new(Admission::default()),
+        admission: Arc::new(Admission::holding(notes, Vec::new())),
         body,
     };
     match next.run(call).await {

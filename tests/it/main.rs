@@ -38,6 +38,8 @@ mod gateway_secrecy;
 #[cfg(test)]
 mod gateway_token;
 #[cfg(test)]
+mod gateway_trace;
+#[cfg(test)]
 mod gateway_vectors;
 #[cfg(test)]
 mod harness;
