@@ -60,13 +60,14 @@ impl Identify {
 /// The layer's step.
 pub async fn identify(
     state: Arc<Identify>,
-    routed: Routed,
+    mut routed: Routed,
     next: Next<Call<Inbound>, Result<Reply, Failure>>,
 ) -> Result<Reply, Failure> {
+    // Also of who is refused it is told where the request went.
+    let notes = routed.request.extensions_mut().remove::<Notes>().unwrap_or_default();
+    notes.routed(&routed.route);
     let merchant = Arc::clone(state.merchant(&routed)?);
-    let Routed { route, mut request, deadline } = routed;
-    let notes = request.extensions_mut().remove::<Notes>().unwrap_or_default();
-    notes.routed(&route);
+    let Routed { route, request, deadline } = routed;
     let (head, body) = Request::into_parts(request);
     let call = Call {
         route,

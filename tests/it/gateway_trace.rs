@@ -107,6 +107,7 @@ async fn where_spans_are_exported_every_request_has_one_and_tries_are_its_childr
     world.wire.acts([Act::NotSent, Act::Deliver]);
     world.send(snap_create(1, "12345678901")).await.expect(200);
     world.send(Ask::new(http::Method::GET, "/nowhere", serde_json::Value::Null)).await;
+    world.send(snap_create(3, "12345678901").merchant("NOBODY")).await.expect_refusal(404, "UNKNOWN_MERCHANT");
     world.wire.acts([Act::Broken]);
     world.send(classic_create(2, "12345678")).await.expect_refusal(504, "OUTCOME_UNKNOWN");
     let create = "Some(\"/va/api/v2.0/transfer-va/create-va\")";
@@ -121,11 +122,15 @@ async fn where_spans_are_exported_every_request_has_one_and_tries_are_its_childr
         "None GET None Some(404) None None [(\"ayova.source\", \"gateway\"), (\"ayova.reason\", \"UNKNOWN_ROUTE\")]"
             .to_owned(),
         format!(
+            "None POST {create} Some(404) None None [(\"ayova.source\", \"gateway\"), \
+             (\"ayova.reason\", \"UNKNOWN_MERCHANT\"), (\"ayova.operation\", \"snap.create\")]"
+        ),
+        format!(
             "None POST {classic} Some(504) Some(\"OUTCOME_UNKNOWN\") None [(\"ayova.source\", \"gateway\"), \
              (\"ayova.reason\", \"OUTCOME_UNKNOWN\"), (\"ayova.operation\", \"classic.create\"), \
              (\"ayova.merchant\", \"sample\")]"
         ),
-        format!("Some(5) POST {classic} None Some(\"broken\") Some(\"127.0.0.1\") [(\"ayova.outcome\", \"unknown\")]"),
+        format!("Some(6) POST {classic} None Some(\"broken\") Some(\"127.0.0.1\") [(\"ayova.outcome\", \"unknown\")]"),
     ];
     assert_eq!(*lines.lock().unwrap(), expected);
     let calls = world.wire.calls();
