@@ -72,6 +72,7 @@ pub fn gateway(config: &Config, transport: Arc<dyn Transport>) -> Fallible<Gatew
         transport,
         store: Arc::new(MemoryStore::new(config.idempotency.memory_bytes, config.reference.memory_bytes)),
         metrics: Arc::new(Metrics::new(&mut registry)),
+        tracer: None,
     };
     Ok(Gateway::new(config, &surroundings)?)
 }

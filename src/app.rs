@@ -32,7 +32,9 @@ use crate::stack::{Gateway, Surroundings};
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
+use crate::supervise::{Task, attend, supervise};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::SharedTracer;
 use crate::tls::ServerFiles;
 use crate::upstream::{HyperTransport, Transport};
 
@@ -58,6 +60,8 @@ pub struct App {
     calling_back: CallingBack,
     /// Whether the way upstream was handed in, and stays whatever the configuration says.
     given_transport: bool,
+    /// A listener has ended in a panic.
+    broken: CancellationToken,
 }
 
 /// The resolver at work.
@@ -68,9 +72,9 @@ struct Resolving {
 }
 
 impl Resolving {
-    fn start(gateway: &Gateway) -> Self {
+    fn start(gateway: &Gateway, metrics: &Arc<Metrics>) -> Self {
         let stop = CancellationToken::new();
-        Self { task: tokio::spawn(Arc::clone(gateway.resolver()).run(stop.clone())), stop }
+        Self { task: tokio::spawn(resolve(gateway.clone(), Arc::clone(metrics), stop.clone())), stop }
     }
 }
 
@@ -116,29 +120,35 @@ impl App {
     /// Addresses that are taken, no system randomness, no certificate store, records that cannot be
     /// opened.
     pub async fn start(config: &Config) -> io::Result<Self> {
-        Self::start_on(config, None).await
+        Self::start_on(config, None, None).await
     }
 
-    /// The same with the app's listener there already, where the process was given it.
+    /// The same with the app's listener there already, where the process was given it, and with spans of
+    /// requests and tries.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub async fn start_on(config: &Config, listener: Option<Bound>) -> io::Result<Self> {
-        Self::launch(config, (transport(config)?, false), Arc::new(SystemClock), listener).await
+    pub async fn start_on(config: &Config, listener: Option<Bound>, tracer: SharedTracer) -> io::Result<Self> {
+        Self::launch(config, (transport(config)?, false), (Arc::new(SystemClock), tracer), listener).await
     }
 
     /// The same over another way to upstream and another clock.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub async fn start_with(config: &Config, transport: Arc<dyn Transport>, clock: SharedClock) -> io::Result<Self> {
-        Self::launch(config, (transport, true), clock, None).await
+    pub async fn start_with(
+        config: &Config,
+        transport: Arc<dyn Transport>,
+        clock: SharedClock,
+        tracer: SharedTracer,
+    ) -> io::Result<Self> {
+        Self::launch(config, (transport, true), (clock, tracer), None).await
     }
 
     async fn launch(
         config: &Config,
         (transport, given_transport): (Arc<dyn Transport>, bool),
-        clock: SharedClock,
+        (clock, tracer): (SharedClock, SharedTracer),
         listener: Option<Bound>,
     ) -> io::Result<Self> {
         let mut registry = Registry::default();
@@ -149,14 +159,16 @@ impl App {
             transport,
             store: open_store(config, &clock)?,
             clock,
-            metrics,
+            metrics: Arc::clone(&metrics),
+            tracer,
         };
+        let broken = CancellationToken::new();
         let gateway = Gateway::new(config, &surroundings).map_err(io::Error::other)?;
         gateway.resolver().take_over().await.map_err(io::Error::other)?;
         let listeners = Listeners::open(config, &surroundings.metrics, listener).await?;
-        let calling_back = CallingBack::start(config, &surroundings, &gateway, listeners.callbacks).await?;
+        let calling_back = CallingBack::start(config, &surroundings, &gateway, (listeners.callbacks, &broken)).await?;
         let pages = Live::new(admin_pages(config, &surroundings, (&gateway, &registry, &calling_back.bell)));
-        let resolving = Resolving::start(&gateway);
+        let resolving = Resolving::start(&gateway, &metrics);
         let gateway = Live::new(gateway);
         let (app, admin) = (listeners.app, listeners.admin);
         Ok(Self {
@@ -164,9 +176,9 @@ impl App {
             admin: listeners.admin_address,
             callbacks: calling_back.address,
             stop_serving: app.terms.stop.clone(),
-            serving: tokio::spawn(serve(app.bound, gateway.clone(), app.terms)),
+            serving: listening(&metrics, &broken, serve(app.bound, gateway.clone(), app.terms)),
             stop_admin: admin.terms.stop.clone(),
-            admin_serving: tokio::spawn(serve(admin.bound, pages.clone(), admin.terms)),
+            admin_serving: listening(&metrics, &broken, serve(admin.bound, pages.clone(), admin.terms)),
             config: config.clone(),
             surroundings,
             registry,
@@ -175,6 +187,7 @@ impl App {
             resolving,
             calling_back,
             given_transport,
+            broken,
         })
     }
 
@@ -198,11 +211,16 @@ impl App {
         let shown = (&gateway, &self.registry, &self.calling_back.bell);
         self.pages.replace(admin_pages(&config, &surroundings, shown));
         // The new one asks about doubts before the old one stops, and each leaves the other's alone.
-        let resolving = std::mem::replace(&mut self.resolving, Resolving::start(&gateway));
+        let resolving = std::mem::replace(&mut self.resolving, Resolving::start(&gateway, &surroundings.metrics));
         resolving.stop.cancel();
         self.gateway.replace(gateway);
         (self.config, self.surroundings) = (config, surroundings);
         Ok(())
+    }
+
+    /// Waits until a listener has ended in a panic: nothing but another process mends that.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// What is counted.
@@ -242,6 +260,7 @@ impl App {
         self.stop_admin.cancel();
         self.resolving.stop.cancel();
         let _ = self.resolving.task.await;
+        export_the_rest(self.surroundings.tracer, deadline).await;
         // A scraper that keeps its connection busy must not hold up the end.
         let _ = timeout_at(deadline.max(Instant::now() + ADMIN_GRACE), self.admin_serving).await;
         if served && finished { Ok(()) } else { Err(Unfinished { tasks: tasks.len() }) }
@@ -307,6 +326,31 @@ impl Listeners {
     }
 }
 
+/// Settles outcomes in doubt until told to stop, whatever happens.
+async fn resolve(gateway: Gateway, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let run = || Arc::clone(gateway.resolver()).run(stop.clone());
+    supervise(Task::Resolver, &metrics, &stop, run).await;
+}
+
+fn listening(
+    metrics: &Arc<Metrics>,
+    broken: &CancellationToken,
+    serving: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let (metrics, broken) = (Arc::clone(metrics), broken.clone());
+    tokio::spawn(async move { attend(Task::Listener, &metrics, &broken, serving).await })
+}
+
+/// The spans of the last requests, within what is left of the grace.
+async fn export_the_rest(tracer: SharedTracer, deadline: Instant) {
+    let Some(tracer) = tracer else { return };
+    let patience = deadline.saturating_duration_since(Instant::now()).clamp(ADMIN_GRACE, EXPORT_GRACE);
+    let exporting = tokio::task::spawn_blocking(move || tracer.end(patience));
+    if exporting.await.is_err() {
+        tracing::warn!("the last spans could not be exported");
+    }
+}
+
 /// Receiving and delivering callbacks; nothing of it where they are off.
 #[derive(Debug)]
 struct CallingBack {
@@ -342,7 +386,7 @@ impl CallingBack {
         config: &Config,
         surroundings: &Surroundings,
         gateway: &Gateway,
-        listener: Option<Ready>,
+        (listener, broken): (Option<Ready>, &CancellationToken),
     ) -> io::Result<Self> {
         let stop = listener.as_ref().map(|listener| listener.terms.stop.clone()).unwrap_or_default();
         let mut started = Self {
@@ -361,7 +405,9 @@ impl CallingBack {
             circle.watch().await.map_err(io::Error::other)?;
             circle.start(&round.tasks, &round.stop);
             let receiver = Live::new(circle.receiver());
-            started.tasks.spawn(serve(bound, receiver.clone(), terms));
+            let serving = serve(bound, receiver.clone(), terms);
+            let (metrics, broken) = (Arc::clone(&surroundings.metrics), broken.clone());
+            started.tasks.spawn(async move { attend(Task::Listener, &metrics, &broken, serving).await });
             (started.receiver, started.post, started.round) = (Some(receiver), Some(post), Arc::new(Mutex::new(round)));
         }
         Ok(started)
@@ -462,6 +508,9 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
 
 /// Time the admin listener gets to answer a last request.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
+
+/// Time a collector of spans gets at most.
+const EXPORT_GRACE: Duration = Duration::from_secs(5);
 
 /// Time the store gets for what waits, whatever is left of the grace.
 const CLOSING_GRACE: Duration = Duration::from_secs(5);

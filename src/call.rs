@@ -4,8 +4,7 @@
 //! layer put before what it needs does not compile. Data only; what is done with it is in `layers`.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -15,9 +14,10 @@ use tokio::time::Instant;
 
 use crate::caller::Unproven;
 use crate::config::Secret;
-use crate::dialect::{Dialect, Fault, Operation, OperationKind};
+use crate::dialect::{Dialect, Fault, Operation};
 use crate::document::Document;
 use crate::error::Reason;
+use crate::notes::Notes;
 use crate::reference::Account;
 use crate::signature::{HmacKey, PrivateKey};
 use crate::upstream::Token;
@@ -215,51 +215,11 @@ pub struct Signed {
     pub admission: Arc<Admission>,
 }
 
-/// What a request holds of its merchant's allowance: given back when nothing was sent.
+/// What a request holds of its merchant's allowance, given back when nothing was sent; and its notes.
 #[derive(Debug, Default)]
 pub struct Admission {
-    sent: Tries,
+    notes: Notes,
     held: Vec<Box<dyn Held>>,
-}
-
-/// Tries of a request: how many may have reached upstream, and how the last one ended. May be kept after
-/// the admission has ended.
-#[derive(Clone, Debug, Default)]
-pub struct Tries(Arc<Tried>);
-
-#[derive(Debug, Default)]
-struct Tried {
-    sent: AtomicU32,
-    last: Mutex<Option<Ended>>,
-}
-
-/// What was tried, the status received, and what went wrong.
-type Ended = (OperationKind, Option<StatusCode>, Option<Cause>);
-
-impl Tries {
-    /// How many so far.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.0.sent.load(Ordering::Relaxed)
-    }
-
-    /// How a try has ended: the status received, and what went wrong. A question about a create or update
-    /// does not hide why it had to be asked.
-    pub fn ended(&self, kind: OperationKind, status: Option<StatusCode>, cause: Option<Cause>) {
-        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let asks = kind == OperationKind::Read && last.is_some_and(|(before, ..)| before != OperationKind::Read);
-        if !asks {
-            *last = Some((kind, status, cause));
-        }
-    }
-
-    /// All of it, for the log line.
-    #[must_use]
-    pub fn trace(&self) -> Trace {
-        let last = *self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (upstream_status, cause) = last.map_or((None, None), |(_, status, cause)| (status, cause));
-        Trace { attempts: self.count(), upstream_status, cause }
-    }
 }
 
 /// A piece of an allowance; ends when it is dropped.
@@ -271,34 +231,29 @@ pub trait Held: Send + Sync + std::fmt::Debug {
 impl Admission {
     /// An admission that holds these.
     #[must_use]
-    pub fn holding(held: Vec<Box<dyn Held>>) -> Self {
-        Self { sent: Tries::default(), held }
+    pub fn holding(notes: Notes, held: Vec<Box<dyn Held>>) -> Self {
+        Self { notes, held }
     }
 
     /// Something may go upstream now: the quota is used.
     pub fn spend(&self) {
-        self.sent.0.sent.fetch_add(1, Ordering::Relaxed);
+        self.notes.sending();
     }
 
     /// What was about to go never left.
     pub fn unspend(&self) {
-        self.sent.0.sent.fetch_sub(1, Ordering::Relaxed);
+        self.notes.not_sent();
     }
 
-    /// Tries that may have reached upstream so far.
-    pub fn sent(&self) -> u32 {
-        self.sent.count()
-    }
-
-    /// The same count, for whoever must not keep the admission alive.
-    pub fn tries(&self) -> Tries {
-        self.sent.clone()
+    /// Where the request's layers write down what they know; may be kept after the admission has ended.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let spent = self.sent() > 0;
+        let spent = self.notes.sent() > 0;
         self.held.iter().for_each(|held| held.release(spent));
     }
 }
@@ -322,8 +277,6 @@ pub struct Reply {
     pub learned: Option<Arc<Account>>,
     /// Whether it leaves open what became of an earlier try, so that it does not stand.
     pub doubt_remains: bool,
-    /// What went on upstream.
-    pub trace: Trace,
     /// Which operation, whose.
     pub about: About,
 }
@@ -349,17 +302,6 @@ impl Source {
             Self::Gateway => "gateway",
         }
     }
-}
-
-/// What went on upstream, for the log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
-    /// Tries that were begun.
-    pub attempts: u32,
-    /// The status the last try received.
-    pub upstream_status: Option<StatusCode>,
-    /// What went wrong in the last try.
-    pub cause: Option<Cause>,
 }
 
 /// Why a try gave no answer that says what happened, or why there was none; a closed set, so that a log can
@@ -437,6 +379,4 @@ pub struct Seen {
     pub source: Source,
     /// Why the gateway did.
     pub reason: Option<Reason>,
-    /// What went on upstream.
-    pub trace: Trace,
 }

@@ -45,6 +45,12 @@ impl Entropy {
         hex::encode(bytes)
     }
 
+    /// The id of a span (W3C trace context), which is never zero.
+    #[must_use]
+    pub fn span_id(&self) -> u64 {
+        self.with(|generator| generator.random_range(1..=u64::MAX))
+    }
+
     /// A duration between nothing and `longest`.
     #[must_use]
     pub fn up_to(&self, longest: Duration) -> Duration {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::call::{About, Trace};
+use crate::call::About;
 use crate::caller::Unproven;
 use crate::dialect::Fault;
 
@@ -196,13 +196,11 @@ pub struct Failure {
     pub about: About,
     /// Response headers that hold whatever the answer is, such as the limits.
     pub headers: HeaderMap,
-    /// What went on upstream.
-    pub trace: Trace,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, about: About::default(), headers: HeaderMap::new(), trace: Trace::default() }
+        Self { error, about: About::default(), headers: HeaderMap::new() }
     }
 }
 

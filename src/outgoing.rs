@@ -72,7 +72,7 @@ pub fn headers(operation: &Operation, merchant: &Merchant, caller: &HeaderMap, i
 
 /// Headers that are between app and gateway: credentials, cookies, what is made anew, and what would
 /// have upstream answer another question (conditions, ranges, other methods and paths).
-const WITHHELD: [&str; 27] = [
+const WITHHELD: [&str; 29] = [
     "accept",
     "accept-encoding",
     "authorization",
@@ -89,6 +89,8 @@ const WITHHELD: [&str; 27] = [
     "if-range",
     "if-unmodified-since",
     "range",
+    "traceparent",
+    "tracestate",
     "x-api-key",
     "x-client-key",
     "x-forwarded-for",

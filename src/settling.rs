@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
-use crate::call::{About, Checked, Reply, Source, Trace};
+use crate::call::{About, Checked, Reply, Source};
 use crate::dialect::{Dialect, Operation, OperationKind};
 use crate::document::Document;
 use crate::error::{Error, Reason};
@@ -99,7 +99,6 @@ impl Settler {
             attached: Vec::new(),
             learned: learned.map(Arc::new),
             doubt_remains: false,
-            trace: Trace::default(),
             about: About::default(),
         }))
     }

@@ -42,7 +42,8 @@ use crate::settling::Settler;
 use crate::signature::HmacKey;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::{Breakers, Tokens, Transport, token::Source};
+use crate::telemetry::trace::{Server, SharedTracer};
+use crate::upstream::{Breakers, ClockSkew, Tokens, Transport, token::Source};
 
 /// What a stack is built from besides its configuration; handed in, so that a test brings its own.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Surroundings {
     pub store: Arc<dyn Store>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where spans go; nothing where they are not exported.
+    pub tracer: SharedTracer,
 }
 
 /// The complete gateway as a tower service over `http::Request`: mount it in any server.
@@ -107,22 +110,17 @@ impl Gateway {
         surroundings: &Surroundings,
         before: Option<&Parts>,
     ) -> Result<Self, http::header::InvalidHeaderValue> {
-        let Surroundings { clock, entropy, transport, store, metrics } = surroundings;
+        let Surroundings { clock, entropy, store, metrics, tracer, .. } = surroundings;
         let merchants = config.merchants.iter().map(merchant).collect::<Result<Vec<_>, _>>()?;
         let kept = Kept::new(config, surroundings, &merchants, before);
-        let Kept { limits, tokens, breakers, .. } = &kept;
+        let Kept { limits, tokens, breakers, skew, .. } = &kept;
         let mut dispatching = Dispatch::new(&config.upstream, Arc::clone(clock));
         if let Some(before) = before {
             dispatching = dispatching.ending_with(Arc::clone(&before.draining));
         }
         let routes = dispatching.routes().to_vec();
         let draining = Arc::clone(dispatching.draining());
-        let trying = Client {
-            transport: Arc::clone(transport),
-            attempt_timeout: config.upstream.attempt_timeout,
-            clock: Arc::clone(clock),
-            metrics: Arc::clone(metrics),
-        };
+        let trying = trying(config, surroundings, skew);
         let breaking = Breaking { breakers: Arc::clone(breakers), tokens: Arc::clone(tokens) };
         // The lower half first, since the gateway's own inquiries enter there.
         let lower = ServiceBuilder::new()
@@ -145,8 +143,9 @@ impl Gateway {
             asked: kept.asked.clone(),
         }));
         let classic_validation_status = config.errors.classic_validation_status;
+        let watching = Observe { metrics: Arc::clone(metrics), entropy: entropy.clone(), tracer: tracer.clone() };
         let top = ServiceBuilder::new()
-            .layer(layer(Arc::new(Observe { metrics: Arc::clone(metrics), entropy: entropy.clone() }), observe))
+            .layer(layer(Arc::new(watching), observe))
             .layer(layer(Arc::new(Render { clock: Arc::clone(clock), classic_validation_status }), render))
             .layer(layer(Arc::new(dispatching), dispatch))
             .layer(layer(Arc::new(Identify::new(config, &merchants)), identify))
@@ -182,6 +181,12 @@ impl Gateway {
     #[must_use]
     pub fn breakers(&self) -> &Breakers {
         &self.parts.kept.breakers
+    }
+
+    /// How far upstream's clock is from ours.
+    #[must_use]
+    pub fn skew(&self) -> &ClockSkew {
+        &self.parts.kept.skew
     }
 
     /// Settles outcomes in doubt; somebody has to let it [`take_over`](Resolver::take_over) before the
@@ -222,6 +227,7 @@ struct Kept {
     limits: Arc<RateLimits>,
     tokens: Arc<Tokens>,
     breakers: Arc<Breakers>,
+    skew: Arc<ClockSkew>,
     tasks: TaskTracker,
     flights: Flights,
     asked: Questions,
@@ -236,8 +242,11 @@ impl Kept {
         let transport = Arc::clone(&surroundings.transport);
         let Some(Parts { kept: before, .. }) = before else {
             let breakers = Arc::new(Breakers::new(&config.breaker));
-            let source = Arc::new(token_source(config, surroundings, &breakers));
+            let Surroundings { clock, metrics, .. } = surroundings;
+            let skew = Arc::new(ClockSkew::new(Arc::clone(clock), Arc::clone(metrics)));
+            let source = Arc::new(token_source(config, surroundings, (&breakers, &skew)));
             return Self {
+                skew,
                 limits: Arc::new(RateLimits::new(&config.merchants, Arc::clone(&surroundings.metrics))),
                 tokens: Arc::new(Tokens::new(merchants, &source)),
                 breakers,
@@ -250,8 +259,10 @@ impl Kept {
         };
         let same_way = before.way == way && Arc::ptr_eq(&before.transport, &transport);
         let breakers = if same_way { Arc::clone(&before.breakers) } else { Arc::new(Breakers::new(&config.breaker)) };
-        let source = Arc::new(token_source(config, surroundings, &breakers));
+        let skew = Arc::clone(&before.skew);
+        let source = Arc::new(token_source(config, surroundings, (&breakers, &skew)));
         Self {
+            skew,
             limits: Arc::new(before.limits.renewed(&config.merchants)),
             tokens: Arc::new(before.tokens.renewed(merchants, &source, same_way)),
             breakers,
@@ -313,7 +324,23 @@ fn merchant(config: &MerchantConfig) -> Result<Arc<Merchant>, http::header::Inva
     }))
 }
 
-fn token_source(config: &Config, surroundings: &Surroundings, breakers: &Arc<Breakers>) -> Source {
+fn trying(config: &Config, surroundings: &Surroundings, skew: &Arc<ClockSkew>) -> Client {
+    Client {
+        transport: Arc::clone(&surroundings.transport),
+        attempt_timeout: config.upstream.attempt_timeout,
+        skew: Arc::clone(skew),
+        metrics: Arc::clone(&surroundings.metrics),
+        tracer: surroundings.tracer.clone(),
+        entropy: surroundings.entropy.clone(),
+        server: Server::of(&config.upstream.base_url),
+    }
+}
+
+fn token_source(
+    config: &Config,
+    surroundings: &Surroundings,
+    (breakers, skew): (&Arc<Breakers>, &Arc<ClockSkew>),
+) -> Source {
     Source {
         upstream: config.upstream.clone(),
         retry: config.retry.clone(),
@@ -322,6 +349,7 @@ fn token_source(config: &Config, surroundings: &Surroundings, breakers: &Arc<Bre
         clock: Arc::clone(&surroundings.clock),
         entropy: surroundings.entropy.clone(),
         metrics: Arc::clone(&surroundings.metrics),
+        skew: Arc::clone(skew),
     }
 }
 

@@ -88,6 +88,7 @@ impl World {
             transport: Arc::new(wire.clone()),
             store: Arc::new(MemoryStore::new(1 << 20, 1 << 20)),
             metrics: Arc::new(Metrics::new(&mut Registry::default())),
+            tracer: None,
         };
         Self { gateway: Gateway::new(&CONFIG, &surroundings).unwrap(), sandbox, wire }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use ayova::call::Merchant;
-use ayova::clock::TestClock;
+use ayova::clock::{SharedClock, TestClock};
 use ayova::config::Config;
 use ayova::config::sandbox::SAMPLE_KEY_PEM;
 use ayova::dialect::Dialect;
@@ -15,7 +15,7 @@ use ayova::entropy::Entropy;
 use ayova::signature::PrivateKey;
 use ayova::telemetry::metrics::Metrics;
 use ayova::upstream::token::Source;
-use ayova::upstream::{Breakers, Tokens, Transport, TransportError};
+use ayova::upstream::{Breakers, ClockSkew, Tokens, Transport, TransportError};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -130,14 +130,17 @@ async fn fetch(dialect: Dialect, answers: Vec<Answer>) {
 }
 
 fn tokens(upstream: &Arc<Upstream>) -> (Tokens, Arc<Merchant>) {
+    let clock: SharedClock = Arc::new(TestClock::new(wire::START.parse().unwrap()));
+    let metrics = Arc::new(Metrics::new(&mut Registry::default()));
     let source = Source {
+        skew: Arc::new(ClockSkew::new(Arc::clone(&clock), Arc::clone(&metrics))),
         upstream: CONFIG.upstream.clone(),
         retry: CONFIG.retry.clone(),
         transport: Arc::clone(upstream) as Arc<dyn Transport>,
         breakers: Arc::new(Breakers::new(&CONFIG.breaker)),
-        clock: Arc::new(TestClock::new(wire::START.parse().unwrap())),
+        clock,
         entropy: Entropy::from_seed([1; 32]),
-        metrics: Arc::new(Metrics::new(&mut Registry::default())),
+        metrics,
     };
     let merchant = Arc::new(Merchant { private_key: Some(Arc::clone(&KEY)), ..wire::merchant() });
     (Tokens::new(std::slice::from_ref(&merchant), &Arc::new(source)), merchant)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -38,6 +38,7 @@ use crate::resolver::{Decision, Name, Undecided};
 use crate::stack::Gateway;
 use crate::store::inbox::Event;
 use crate::store::{Counters, Doubt, Known, Store, StoreError};
+use crate::telemetry::exposition;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Class;
 
@@ -109,6 +110,10 @@ where
             if head.method == Method::POST && head.uri.path().starts_with("/callbacks/") {
                 return Ok(view.replay(head.uri.path(), head.uri.query().unwrap_or_default()).await);
             }
+            if head.method == Method::GET && head.uri.path() == "/metrics" {
+                let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+                return Ok(view.scrape(accept.unwrap_or_default()).await);
+            }
             Ok(view.answer(&head.method, head.uri.path(), head.uri.query().unwrap_or_default()).await)
         }
         .boxed()
@@ -125,7 +130,7 @@ impl View {
         match path {
             "/livez" => json_response(StatusCode::OK, &json!({"live": true})),
             "/readyz" => self.ready(),
-            "/metrics" => self.scrape().await,
+            "/metrics" => self.scrape("").await,
             "/config" => json_response(StatusCode::OK, &self.effective),
             "/routes" => json_response(StatusCode::OK, &self.routes()),
             "/status" => json_response(StatusCode::OK, &self.status()),
@@ -157,18 +162,16 @@ impl View {
         json_response(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
     }
 
-    async fn scrape(&self) -> Response<Full<Bytes>> {
+    async fn scrape(&self, accept: &str) -> Response<Full<Bytes>> {
         self.count_events().await;
         for (merchant, dialect, left) in self.gateway.tokens().seconds_left() {
             self.metrics.token_seconds_left(&merchant.name, dialect, left);
         }
-        let mut text = String::new();
-        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
+        let Ok((text, kind)) = exposition::render(&self.registry, accept) else {
             return json_response(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "metrics cannot be written"}));
-        }
+        };
         let mut response = Response::new(Full::from(text));
-        let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
 
@@ -217,6 +220,7 @@ impl View {
             "merchants": merchants,
             "store": {"problem": self.store.problem(), "commits": commits, "records": records},
             "breakers": breakers,
+            "clock_skew_seconds": self.gateway.skew().seconds().map(|seconds| (seconds * 100.0).round() / 100.0),
             "under_way": self.gateway.tasks().len(),
         })
     }

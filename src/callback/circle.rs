@@ -16,6 +16,7 @@ use super::sweep::{self, Sweeper};
 use crate::config::{Callbacks, Config, Confirm, MerchantConfig};
 use crate::stack::{Gateway, Surroundings};
 use crate::store::StoreError;
+use crate::supervise::{Task, supervise};
 
 /// What the parts are made of.
 #[derive(Clone, Copy, Debug)]
@@ -53,13 +54,35 @@ impl Circle<'_> {
         let asker = self.asker();
         let confirm = self.confirmer(&asker);
         for merchant in &self.config.merchants {
-            if let Some(deliverer) = self.deliverer(merchant, confirm.clone()) {
-                tasks.spawn(deliverer.run(stop.clone()));
+            if let Some(deliverer) = self.deliverer(merchant, confirm.clone()).map(Arc::new) {
+                let run = move |stop| {
+                    let deliverer = Arc::clone(&deliverer);
+                    async move { deliverer.run(stop).await }
+                };
+                self.keep(Task::Deliverer, tasks, stop, run);
             }
-            if let Some(sweeper) = self.sweeper(merchant, &asker) {
-                tasks.spawn(sweeper.run(stop.clone()));
+            if let Some(sweeper) = self.sweeper(merchant, &asker).map(Arc::new) {
+                let run = move |stop| {
+                    let sweeper = Arc::clone(&sweeper);
+                    async move { sweeper.run(stop).await }
+                };
+                self.keep(Task::Sweeper, tasks, stop, run);
             }
         }
+    }
+
+    /// Sets a task going that starts again after a panic.
+    fn keep<Work>(
+        &self,
+        task: Task,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        run: impl Fn(CancellationToken) -> Work + Send + Sync + 'static,
+    ) where
+        Work: Future<Output = ()> + Send + 'static,
+    {
+        let (metrics, stop) = (Arc::clone(&self.surroundings.metrics), stop.clone());
+        tasks.spawn(async move { supervise(task, &metrics, &stop, || run(stop.clone())).await });
     }
 
     fn asker(&self) -> Arc<Asker> {

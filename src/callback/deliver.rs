@@ -106,7 +106,7 @@ impl Deliverer {
     }
 
     /// Delivers until told to stop, and then what is under way.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(&self, stop: CancellationToken) {
         let mut under_way = FuturesUnordered::new();
         let mut taken: HashSet<String> = HashSet::new();
         loop {

@@ -68,7 +68,7 @@ impl Sweeper {
     }
 
     /// Looks until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(&self, stop: CancellationToken) {
         loop {
             let Some(looked_at) = stop.run_until_cancelled(self.look()).await else { return };
             let pause = if looked_at < BATCH { TICK } else { Duration::ZERO };

@@ -30,6 +30,7 @@ pub mod sandbox;
 pub mod schema;
 pub mod signals;
 pub mod signature;
+mod spans;
 
 /// Sidecar gateway for Ayoconnect's virtual accounts.
 ///

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::{Failure, load};
 use crate::app::App;
 use crate::config::{Config, Print};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Reload};
 
 /// Knows what was read.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Reloader {
         let print = self.print().await;
         self.judged = print;
         if print == self.applied {
-            metrics.config_reloaded("unchanged");
+            metrics.config_reloaded(Reload::Unchanged);
             tracing::info!("the configuration is unchanged");
             return;
         }
@@ -84,7 +84,7 @@ impl Reloader {
             Ok(()) => {
                 self.applied = print;
                 self.began(&began);
-                metrics.config_reloaded("applied");
+                metrics.config_reloaded(Reload::Applied);
                 tracing::info!(merchants = began.merchants.len(), "the configuration is reloaded");
             }
             Err(refused) => rejected(metrics, &refused.to_string()),
@@ -94,7 +94,7 @@ impl Reloader {
 
 /// The present configuration goes on.
 fn rejected(metrics: &Metrics, why: &str) {
-    metrics.config_reloaded("rejected");
+    metrics.config_reloaded(Reload::Rejected);
     tracing::error!(why, "the changed configuration is refused; the one before stays in force");
 }
 

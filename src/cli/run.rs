@@ -4,7 +4,7 @@
 
 use super::reload::Reloader;
 use super::signals::{Signals, Told, block_on};
-use super::{ConfigArg, Failure, load, variable};
+use super::{ConfigArg, Failure, load, spans, variable};
 use crate::app::App;
 use crate::config::Config;
 use crate::server::{Inherited, raise_descriptors};
@@ -59,7 +59,7 @@ async fn serve(config: Config, inherited: Option<Inherited>, mut reloader: Reloa
         tracing::warn!(%error, "the number of open files could not be raised");
     }
     let listener = inherited.map(Inherited::adopt).transpose().map_err(failed)?;
-    let mut app = App::start_on(&config, listener).await.map_err(failed)?;
+    let mut app = App::start_on(&config, listener, spans::tracer()).await.map_err(failed)?;
     tracing::info!(
         listen = %app.listen,
         tls = config.listen.tls.is_some(),
@@ -70,18 +70,21 @@ async fn serve(config: Config, inherited: Option<Inherited>, mut reloader: Reloa
         "ready"
     );
     let metrics = app.metrics();
-    loop {
+    let is_broken = loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::End => break,
+                Told::End => break false,
                 Told::Reload => reloader.reload(&mut app, &metrics).await,
             },
             () = reloader.changed() => reloader.reload(&mut app, &metrics).await,
+            () = app.broken() => break true,
         }
-    }
+    };
     tracing::info!(grace_s = app.grace().as_secs(), "shutting down");
     let ending = async { app.stop().await.map_err(|error| Failure::Failed(error.to_string())) };
-    signals.while_ending(ending).await
+    signals.while_ending(ending).await?;
+    // Whatever runs it shall start another.
+    if is_broken { Err(Failure::Failed("a listener ended in a panic".to_owned())) } else { Ok(()) }
 }
 
 const EXAMPLES: &str = "\

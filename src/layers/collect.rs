@@ -42,6 +42,7 @@ pub async fn collect(
         Ok(Err(_)) => return Err(Error::BadJson("the body broke off".to_owned())),
         Ok(Ok(body)) => body.to_bytes(),
     };
+    call.admission.notes().received(body.len());
     let (call, ()) = call.with_body(body);
     next.run(call).await
 }

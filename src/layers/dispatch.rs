@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::call::{About, Inbound, Reply, Route, Routed, Source, Trace};
+use crate::call::{About, Inbound, Reply, Route, Routed, Source};
 use crate::caller::{CLASSIC_PLACEHOLDER, SNAP_PLACEHOLDER};
 use crate::clock::{SharedClock, compact};
 use crate::config::Upstream;
@@ -147,7 +147,6 @@ impl Dispatch {
             attached: Vec::new(),
             learned: None,
             doubt_remains: false,
-            trace: Trace::default(),
             about: About { dialect, ..About::default() },
         }
     }

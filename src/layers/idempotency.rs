@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::call::{About, Call, Checked, Reply, Source, Trace, Tries};
+use crate::call::{About, Call, Checked, Reply, Source};
 use crate::clock::SharedClock;
 use crate::config::{self, SameTrxId};
 use crate::crash::{self, Place};
@@ -26,6 +26,7 @@ use crate::document::{Document, Meaning};
 use crate::error::{Error, Reason};
 use crate::flights::{Boarding, Flights, Landing, Seat, boarded, landed};
 use crate::layers::next::Next;
+use crate::notes::{Notes, Part};
 use crate::reference::Account;
 use crate::store::{Begun, End, Intent, SentIds, Store, StoreError, StoredAnswer};
 use crate::telemetry::metrics::{Metrics, Recognition};
@@ -86,10 +87,10 @@ pub async fn idempotency(
         match state.flights.board(&intent) {
             Boarding::Lead(seat, landing) => {
                 let leading = Arc::clone(&state);
-                let tries = call.admission.tries();
+                let notes = call.admission.notes().clone();
                 state.tasks.spawn(async move {
                     let work = AssertUnwindSafe(leading.lead(call, intent, next, &seat)).catch_unwind().await;
-                    seat.land(work.unwrap_or_else(|_| crashed(&tries)));
+                    seat.land(work.unwrap_or_else(|_| crashed(&notes)));
                 });
                 return landed(landing).await;
             }
@@ -165,7 +166,7 @@ impl Idempotency {
         match timeout(self.settings.wait, landed(landing)).await {
             Ok(Ok(reply)) => {
                 self.metrics.recognised(operation, Recognition::Joined);
-                Ok(Reply { source: Source::Replay, trace: Trace::default(), ..reply })
+                Ok(Reply { source: Source::Replay, ..reply })
             }
             Ok(Err(error)) => {
                 self.metrics.recognised(operation, Recognition::Joined);
@@ -188,7 +189,9 @@ impl Idempotency {
     ) -> Result<Reply> {
         let operation = intent.operation;
         // A store that finds out too late whether it could record has recorded at most a doubt.
+        let asked = Instant::now();
         let begun = timeout_at(call.deadline, self.store.begin(&intent, self.clock.now())).await;
+        call.admission.notes().spent(Part::Store, asked);
         let doubted = match begun.unwrap_or_else(|_| Err(StoreError("the request's time is over".to_owned()))) {
             // The store says once what is wrong with it, and the request's line that this was the reason.
             Err(_) => return Err(Error::StoreUnavailable),
@@ -213,10 +216,13 @@ impl Idempotency {
         seat.fly();
         self.metrics.recognised(operation, Recognition::New);
         crash::pass(Place::Begun);
-        let tries = call.admission.tries();
-        let result = AssertUnwindSafe(next.run(call)).catch_unwind().await.unwrap_or_else(|_| crashed(&tries));
+        let notes = call.admission.notes().clone();
+        let result = AssertUnwindSafe(next.run(call)).catch_unwind().await.unwrap_or_else(|_| crashed(&notes));
         crash::pass(Place::Answered);
-        self.finish(&intent, result, doubted).await
+        let handed_over = Instant::now();
+        let finished = self.finish(&intent, result, doubted).await;
+        notes.spent(Part::Store, handed_over);
+        finished
     }
 
     /// Turns away what may not be sent as new.
@@ -257,9 +263,9 @@ impl Idempotency {
 }
 
 /// What is said after a panic: only where something may have left is there a doubt.
-fn crashed(tries: &Tries) -> Result<Reply> {
+fn crashed(notes: &Notes) -> Result<Reply> {
     tracing::error!("a create or update ended in a panic");
-    Err(if tries.count() > 0 { Error::OutcomeUnknown } else { Error::Internal })
+    Err(if notes.sent() > 0 { Error::OutcomeUnknown } else { Error::Internal })
 }
 
 /// A classic create without a correlation id has nothing else to be known by (contract section 9).
@@ -309,7 +315,6 @@ fn replay(answer: &StoredAnswer) -> Reply {
         attached: answer.attached.clone(),
         learned: None,
         doubt_remains: false,
-        trace: Trace::default(),
         about: About::default(),
     }
 }

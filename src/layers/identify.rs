@@ -12,13 +12,14 @@ use std::sync::Arc;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, Request};
 
-use crate::call::{About, Admission, Call, Cause, Inbound, Merchant, Reply, Routed, Trace};
+use crate::call::{About, Admission, Call, Cause, Inbound, Merchant, Reply, Routed};
 use crate::caller::{KeyDigest, Unproven, comparable, presented_key};
 use crate::config::{Auth, Config};
 use crate::dialect::check::single_header;
 use crate::dialect::{Fault, Form, Rule};
 use crate::error::{Error, Failure};
 use crate::layers::next::Next;
+use crate::notes::Notes;
 use crate::server::ClientNames;
 
 /// What identifying needs.
@@ -82,10 +83,10 @@ impl Identify {
     }
 
     /// What a stranger is told, and what the log says of them.
-    fn failure(&self, error: Error) -> Failure {
+    fn failure(&self, error: Error, notes: &Notes) -> Failure {
         let mut failure = Failure::from(error);
         if let Error::Unauthenticated(why) = failure.error {
-            failure.trace = Trace { cause: Some(Cause::Unproven(why)), ..failure.trace };
+            notes.unproven(Cause::Unproven(why));
             // RFC 6750 section 3. There is no such word for certificates.
             let challenge = match (&self.proof, why) {
                 (Proof::ApiKey(_), Unproven::NoKey) => Some("Bearer realm=\"ayova\""),
@@ -130,10 +131,13 @@ fn proven<'a>(routed: &Routed, mut whose: impl Iterator<Item = &'a Arc<Merchant>
 /// The layer's step.
 pub async fn identify(
     state: Arc<Identify>,
-    routed: Routed,
+    mut routed: Routed,
     next: Next<Call<Inbound>, Result<Reply, Failure>>,
 ) -> Result<Reply, Failure> {
-    let merchant = state.merchant(&routed).map(Arc::clone).map_err(|error| state.failure(error))?;
+    // Also of who is refused it is told where the request went.
+    let notes = routed.request.extensions_mut().remove::<Notes>().unwrap_or_default();
+    notes.routed(&routed.route);
+    let merchant = state.merchant(&routed).map(Arc::clone).map_err(|error| state.failure(error, &notes))?;
     let Routed { route, request, deadline } = routed;
     let (head, body) = Request::into_parts(request);
     let call = Call {
@@ -142,7 +146,7 @@ pub async fn identify(
         deadline,
         headers: head.headers,
         query: head.uri.query().unwrap_or_default().to_owned(),
-        admission: Arc::new(Admission::default()),
+        admission: Arc::new(Admission::holding(notes, Vec::new())),
         body,
     };
     match next.run(call).await {

@@ -17,6 +17,7 @@ use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use crate::call::{Admission, Call, Held, Inbound, Reply};
@@ -24,6 +25,7 @@ use crate::config::{self, Rate};
 use crate::dialect::OperationId;
 use crate::error::{Error, Failure};
 use crate::layers::next::Next;
+use crate::notes::Notes;
 use crate::telemetry::metrics::Metrics;
 
 /// Everybody's allowances, shared by every connection.
@@ -113,23 +115,22 @@ impl Allowance {
         Self {
             merchant: Arc::clone(&merchant.name),
             in_flight: Arc::new(InFlight {
-                merchant: Arc::clone(&merchant.name),
                 most: settings.map_or(usize::MAX, |settings| settings.in_flight),
                 now: before.map(|before| Arc::clone(&before.in_flight.now)).unwrap_or_default(),
-                metrics: Arc::clone(metrics),
+                gauge: metrics.in_flight(&merchant.name),
             }),
             limits: own.into_iter().chain(of_operations).collect(),
         }
     }
 
     /// Admits one request or refuses it; a refusal gives back what it had taken.
-    fn admit(&self, operation: OperationId) -> Result<Admission, Error> {
+    fn admit(&self, operation: OperationId, notes: &Notes) -> Result<Admission, Error> {
         let mut held: Vec<Box<dyn Held>> = Vec::with_capacity(self.limits.len() + 1);
         for limit in self.applying(operation) {
             match limit.take() {
                 Ok(taken) => held.push(Box::new(taken)),
                 Err(wait) => {
-                    drop(Admission::holding(held));
+                    drop(Admission::holding(Notes::default(), held));
                     return Err(Error::RateLimited(wait));
                 }
             }
@@ -137,11 +138,11 @@ impl Allowance {
         match self.in_flight.enter() {
             Some(slot) => held.push(Box::new(slot)),
             None => {
-                drop(Admission::holding(held));
+                drop(Admission::holding(Notes::default(), held));
                 return Err(Error::TooManyInFlight);
             }
         }
-        Ok(Admission::holding(held))
+        Ok(Admission::holding(notes.clone(), held))
     }
 
     /// What is left for this operation now.
@@ -255,10 +256,9 @@ impl Clock for TokioClock {
 /// Requests of one merchant that are under way.
 #[derive(Debug)]
 struct InFlight {
-    merchant: Arc<str>,
     most: usize,
     now: Arc<AtomicUsize>,
-    metrics: Arc<Metrics>,
+    gauge: Gauge,
 }
 
 #[derive(Debug)]
@@ -268,7 +268,7 @@ impl InFlight {
     fn enter(self: &Arc<Self>) -> Option<Slot> {
         let enter = |now: usize| (now < self.most).then_some(now + 1);
         self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).ok()?;
-        self.metrics.in_flight(&self.merchant, 1);
+        self.gauge.inc();
         Some(Slot(Arc::clone(self)))
     }
 }
@@ -276,7 +276,7 @@ impl InFlight {
 impl Held for Slot {
     fn release(&self, _: bool) {
         self.0.now.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.in_flight(&self.0.merchant, -1);
+        self.0.gauge.dec();
     }
 }
 
@@ -288,7 +288,7 @@ pub async fn rate_limit(
 ) -> Result<Reply, Failure> {
     let operation = call.operation().id;
     let Some(allowance) = state.by_merchant.get(&call.merchant.name) else { return Err(Error::UnknownMerchant.into()) };
-    let admission = match allowance.admit(operation) {
+    let admission = match allowance.admit(operation, call.admission.notes()) {
         Ok(admission) => admission,
         Err(error) => {
             state.metrics.rate_limited(&allowance.merchant, operation);
@@ -296,7 +296,6 @@ pub async fn rate_limit(
         }
     };
     // Not kept here: whoever joins another request gives it back long before the answer.
-    let tries = admission.tries();
     let reply = next.run(Call { admission: Arc::new(admission), ..call }).await;
     let left = allowance.left(operation);
     match reply {
@@ -304,7 +303,7 @@ pub async fn rate_limit(
             reply.headers.extend(headers(&left));
             Ok(reply)
         }
-        Err(error) => Err(Failure { headers: headers(&left), trace: tries.trace(), ..error.into() }),
+        Err(error) => Err(Failure { headers: headers(&left), ..error.into() }),
     }
 }
 
@@ -353,7 +352,7 @@ mod tests {
     }
 
     fn admit(allowance: &Allowance) -> Result<Admission, Error> {
-        allowance.admit(OperationId::SnapCreate)
+        allowance.admit(OperationId::SnapCreate, &Notes::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -385,7 +384,7 @@ mod tests {
         admit(&allowance).unwrap().spend();
         assert!(matches!(admit(&allowance), Err(Error::RateLimited(_))));
         assert_eq!(allowance.limits[0].left().remaining, 99);
-        assert!(allowance.admit(OperationId::SnapInquiry).is_ok());
+        assert!(allowance.admit(OperationId::SnapInquiry, &Notes::default()).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -403,7 +402,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn headers_follow_the_draft() {
         let allowance = allowance(rate(50, 100), 64, vec![(OperationId::SnapCreate, rate(10, 20))]);
-        let admission = allowance.admit(OperationId::SnapCreate).unwrap();
+        let admission = allowance.admit(OperationId::SnapCreate, &Notes::default()).unwrap();
         let headers = headers(&allowance.left(OperationId::SnapCreate));
         assert_eq!(headers[POLICY], "\"merchant\";q=100;w=2, \"snap.create\";q=20;w=2");
         assert_eq!(headers[LIMIT], "\"merchant\";r=99;t=1, \"snap.create\";r=19;t=1");

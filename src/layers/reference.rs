@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
-use crate::call::{About, Call, Checked, Outgoing, Reply, Source, Trace};
+use crate::call::{About, Call, Checked, Outgoing, Reply, Source};
 use crate::clock::SharedClock;
 use crate::config::{self, OnMiss};
 use crate::dialect::{Operation, OperationId, OperationKind};
@@ -345,7 +345,6 @@ fn reply(call: &Call<()>, checked: &Checked, plan: &Plan, answer: Answer, learne
         attached,
         learned,
         doubt_remains: false,
-        trace: Trace { upstream_status: Some(answer.status), ..call.admission.tries().trace() },
         about: About::default(),
     }
 }

@@ -50,7 +50,7 @@ pub async fn render(
 }
 
 fn render_reply(reply: Reply) -> Response<Full<Bytes>> {
-    let Reply { status, mut headers, body, source, reason, attached, trace, about, .. } = reply;
+    let Reply { status, mut headers, body, source, reason, attached, about, .. } = reply;
     // An upstream that speaks of itself in these words, such as another ayova, is not believed.
     for name in [REASON, ATTACHED, REPLAYED] {
         headers.remove(name);
@@ -70,13 +70,13 @@ fn render_reply(reply: Reply) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    response.extensions_mut().insert(Seen { about, source, reason, trace });
+    response.extensions_mut().insert(Seen { about, source, reason });
     response
 }
 
 impl Render {
     fn render_failure(&self, failure: Failure) -> Response<Full<Bytes>> {
-        let Failure { error, about, headers, trace } = failure;
+        let Failure { error, about, headers } = failure;
         let scene = Scene {
             dialect: about.dialect,
             operation: about.operation,
@@ -93,7 +93,7 @@ impl Render {
         own.insert(REASON, HeaderValue::from_static(error.reason().code()));
         add_hints(&error, own);
         let reason = Some(error.reason());
-        response.extensions_mut().insert(Seen { about, source: Source::Gateway, reason, trace });
+        response.extensions_mut().insert(Seen { about, source: Source::Gateway, reason });
         response
     }
 }

@@ -7,36 +7,24 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use tokio::time::Instant;
 
-use crate::call::{Attempt, Authorized, Cause};
+use crate::call::{Attempt, Authorized};
 use crate::layers::next::Next;
-use crate::upstream::{NotSent, Outcome, Token, Tokens, Unknown};
+use crate::notes::{Ended, Part};
+use crate::upstream::{NotSent, Outcome, Token, Tokens};
 
 /// The layer's step.
 pub async fn token(tokens: Arc<Tokens>, attempt: Attempt, next: Next<Authorized, Outcome>) -> Outcome {
-    let (tries, kind) = (attempt.admission.tries(), attempt.route.operation.kind);
+    let (notes, kind) = (attempt.admission.notes().clone(), attempt.route.operation.kind);
     let outcome = authorized(&tokens, attempt, next).await;
-    let (status, cause) = ending(&outcome);
-    tries.ended(kind, status, cause);
+    let (status, cause) = outcome.ending();
+    let code = match &outcome {
+        Outcome::Answered(answer) => answer.response_code(),
+        Outcome::NotSent(_) | Outcome::Unknown(_) => None,
+    };
+    notes.ended(Ended { kind, status, code, cause });
     outcome
-}
-
-/// The status received and what went wrong.
-fn ending(outcome: &Outcome) -> (Option<StatusCode>, Option<Cause>) {
-    match outcome {
-        Outcome::Answered(answer) => (Some(answer.status), None),
-        Outcome::NotSent(NotSent::Connect) => (None, Some(Cause::Connect)),
-        Outcome::NotSent(NotSent::NoToken) => (None, Some(Cause::NoToken)),
-        Outcome::NotSent(NotSent::BreakerOpen) => (None, Some(Cause::BreakerOpen)),
-        Outcome::NotSent(NotSent::Deadline) => (None, Some(Cause::Deadline)),
-        Outcome::NotSent(NotSent::Defect) => (None, Some(Cause::Defect)),
-        Outcome::Unknown(Unknown::Timeout) => (None, Some(Cause::Timeout)),
-        Outcome::Unknown(Unknown::Broken) => (None, Some(Cause::Broken)),
-        Outcome::Unknown(Unknown::ServerError { status, .. }) => ((*status).try_into().ok(), Some(Cause::Status)),
-        Outcome::Unknown(Unknown::BadAnswer) => (None, Some(Cause::BadAnswer)),
-        Outcome::Unknown(Unknown::Pending) => (None, Some(Cause::Pending)),
-    }
 }
 
 async fn authorized(tokens: &Tokens, attempt: Attempt, next: Next<Authorized, Outcome>) -> Outcome {
@@ -66,5 +54,8 @@ async fn authorized(tokens: &Tokens, attempt: Attempt, next: Next<Authorized, Ou
 
 async fn get(tokens: &Tokens, attempt: &Attempt) -> Result<Arc<Token>, ()> {
     let dialect = attempt.route.operation.dialect;
-    tokens.get(&attempt.merchant, dialect, attempt.deadline).await.map_err(|_| ())
+    let asked = Instant::now();
+    let token = tokens.get(&attempt.merchant, dialect, attempt.deadline).await;
+    attempt.admission.notes().spent(Part::Token, asked);
+    token.map_err(|_| ())
 }

@@ -56,6 +56,7 @@ impl Validate {
         let operation = call.operation();
         let document = document(operation, &call.body)?;
         let query: Vec<(String, String)> = form_urlencoded::parse(call.query.as_bytes()).into_owned().collect();
+        note_number(call, document.as_ref(), &query);
         let given = Given { headers: &call.headers, query: &query, body: document.as_ref() };
         let mut faults = check(operation, given, Form::Caller, self.clock.now());
         let of_the_table = faults.len();
@@ -128,6 +129,16 @@ impl Validate {
         self.missing_key == MissingKey::Require
             && operation.kind != OperationKind::Read
             && operation.dialect == Dialect::Snap
+    }
+}
+
+/// For the request's log line, whether or not it is valid.
+fn note_number(call: &Call<Bytes>, document: Option<&Document>, query: &[(String, String)]) {
+    let name = call.operation().number;
+    let asked = || query.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str());
+    let number = document.and_then(|document| document.root().member(name)?.as_str()).or_else(asked);
+    if let Some(number) = number {
+        call.admission.notes().number(number);
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use super::panics;
 use crate::clock::{Clock as _, SystemClock, iso8601};
 use crate::config::{Log, LogFormat};
 
@@ -40,11 +41,14 @@ pub fn init(settings: Log, color: bool) -> io::Result<Guard> {
     let making = move || queue.clone();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(making).with_timer(Jakarta);
     // Failing means that a subscriber is set already, which is the embedding program's right.
-    let _ = if pretty {
+    let ours = if pretty {
         builder.with_ansi(terminal && color).with_target(false).try_init()
     } else {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     };
+    if ours.is_ok() {
+        panics::log();
+    }
     Ok(guard)
 }
 

@@ -4,6 +4,7 @@
 //! has a registry of its own.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -14,8 +15,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::call::Seen;
-use crate::dialect::{Dialect, OperationId};
+use crate::dialect::{Dialect, OperationId, OperationKind};
 use crate::store::inbox::EventKind;
+use crate::supervise::Task;
+use crate::upstream::Outcome;
 
 /// Upper bounds in seconds: a replay takes microseconds, a bank may take ten seconds.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -38,6 +41,7 @@ pub struct Metrics {
     unknown_outcomes: Family<Operation, Gauge>,
     clock_skew: Seconds,
     config_reloads: Family<ResultOnly, Counter>,
+    task_panics: Family<TaskOnly, Counter>,
     callbacks_received: Family<TokenResult, Counter>,
     events_delivered: Family<EventResult, Counter>,
     events_pending: Family<Merchant, Gauge>,
@@ -59,9 +63,25 @@ impl EncodeLabelValue for Word {
     }
 }
 
+/// A merchant's name without an allocation, or `none` before it is known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Name(Option<Arc<str>>);
+
+impl Name {
+    fn of(name: &Arc<str>) -> Self {
+        Self(Some(Arc::clone(name)))
+    }
+}
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelValue::encode(&self.0.as_deref().unwrap_or("none"), encoder)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
-    merchant: String,
+    merchant: Name,
     operation: Word,
     status: u16,
     source: Word,
@@ -87,18 +107,18 @@ struct Operation {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Merchant {
-    merchant: String,
+    merchant: Name,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MerchantOperation {
-    merchant: String,
+    merchant: Name,
     operation: Word,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MerchantDialect {
-    merchant: String,
+    merchant: Name,
     dialect: Word,
 }
 
@@ -110,14 +130,14 @@ struct OperationResult {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenResult {
-    merchant: String,
+    merchant: Name,
     dialect: Word,
     result: Word,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventResult {
-    merchant: String,
+    merchant: Name,
     r#type: Word,
     result: Word,
 }
@@ -137,6 +157,11 @@ struct ListenerCause {
 struct ListenerResult {
     listener: Word,
     result: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskOnly {
+    task: Word,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -239,6 +264,30 @@ pub enum Shut {
     TooSlow,
 }
 
+/// How a reload of the configuration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// The new one is in force.
+    Applied,
+    /// The new one cannot be used; the old one stays.
+    Rejected,
+    /// They are the same.
+    Unchanged,
+}
+
+impl Reload {
+    const ALL: [Self; 3] = [Self::Applied, Self::Rejected, Self::Unchanged];
+
+    fn label(self) -> ResultOnly {
+        let result = Word(match self {
+            Self::Applied => "applied",
+            Self::Rejected => "rejected",
+            Self::Unchanged => "unchanged",
+        });
+        ResultOnly { result }
+    }
+}
+
 impl Metrics {
     /// Registers everything under its contract name.
     #[must_use]
@@ -258,6 +307,7 @@ impl Metrics {
             unknown_outcomes: Family::default(),
             clock_skew: Seconds::default(),
             config_reloads: Family::default(),
+            task_panics: Family::default(),
             callbacks_received: Family::default(),
             events_delivered: Family::default(),
             events_pending: Family::default(),
@@ -271,7 +321,27 @@ impl Metrics {
         metrics.register(registry.sub_registry_with_prefix("ayova"));
         metrics.register_callbacks(registry.sub_registry_with_prefix("ayova"));
         metrics.register_listeners(registry.sub_registry_with_prefix("ayova"));
+        metrics.begin_at_zero();
         metrics
+    }
+
+    /// What an alert looks at exists before it has happened: a first event would otherwise be no change.
+    fn begin_at_zero(&self) {
+        for reload in Reload::ALL {
+            drop(self.config_reloads.get_or_create(&reload.label()));
+        }
+        for task in Task::ALL {
+            drop(self.task_panics.get_or_create(&TaskOnly { task: Word(task.name()) }));
+        }
+        for id in OperationId::ALL {
+            let operation = Word(id.name());
+            for outcome in Outcome::LABELS {
+                drop(self.attempts.get_or_create(&Attempt { operation, outcome: Word(outcome) }));
+            }
+            if id.operation().kind != OperationKind::Read {
+                drop(self.unknown_outcomes.get_or_create(&Operation { operation }));
+            }
+        }
     }
 
     /// The encoder appends `_total` to counters and nothing to the others.
@@ -297,6 +367,11 @@ impl Metrics {
         );
         registry.register("clock_skew_seconds", "Upstream's clock less ours", self.clock_skew.clone());
         registry.register("config_reloads", "Reloads of the configuration by result", self.config_reloads.clone());
+        registry.register(
+            "task_panics",
+            "Panics of tasks in the background, which start again",
+            self.task_panics.clone(),
+        );
         let build: Family<Version, Gauge> = Family::default();
         build.get_or_create(&Version { version: Word(env!("CARGO_PKG_VERSION")) }).set(1);
         registry.register("build_info", "The running version", build);
@@ -329,11 +404,6 @@ impl Metrics {
         registry.register("certificate_reloads", "New certificates by result", self.certificate_reloads.clone());
     }
 
-    /// The configuration was read again; `result` is `applied`, `rejected` or `unchanged`.
-    pub fn config_reloaded(&self, result: &'static str) {
-        self.config_reloads.get_or_create(&ResultOnly { result: Word(result) }).inc();
-    }
-
     /// A listener ended a connection.
     pub fn connection_shut(&self, listener: &'static str, why: Shut) {
         let cause = Word(match why {
@@ -352,7 +422,7 @@ impl Metrics {
     }
 
     /// A callback came in.
-    pub fn callback_received(&self, whose: Option<(&str, Dialect)>, intake: Intake) {
+    pub fn callback_received(&self, whose: Option<(&Arc<str>, Dialect)>, intake: Intake) {
         let result = Word(match intake {
             Intake::Stored => "stored",
             Intake::Duplicate => "duplicate",
@@ -360,53 +430,54 @@ impl Metrics {
             Intake::Refused => "refused",
             Intake::Unavailable => "unavailable",
         });
-        let (merchant, dialect) = whose.map_or(("none", "none"), |(merchant, dialect)| (merchant, dialect.name()));
-        let labels = TokenResult { merchant: merchant.to_owned(), dialect: Word(dialect), result };
+        let (merchant, dialect) =
+            whose.map_or((Name(None), "none"), |(merchant, dialect)| (Name::of(merchant), dialect.name()));
+        let labels = TokenResult { merchant, dialect: Word(dialect), result };
         self.callbacks_received.get_or_create(&labels).inc();
     }
 
     /// An attempt to deliver an event ended.
-    pub fn event_delivered(&self, merchant: &str, kind: EventKind, delivery: Delivery) {
+    pub fn event_delivered(&self, merchant: &Arc<str>, kind: EventKind, delivery: Delivery) {
         let result = Word(match delivery {
             Delivery::Delivered => "delivered",
             Delivery::Failed => "failed",
             Delivery::Dead => "dead",
             Delivery::Contradicted => "contradicted",
         });
-        let labels = EventResult { merchant: merchant.to_owned(), r#type: Word(kind.name()), result };
+        let labels = EventResult { merchant: Name::of(merchant), r#type: Word(kind.name()), result };
         self.events_delivered.get_or_create(&labels).inc();
         if delivery == Delivery::Dead {
-            self.events_dead.get_or_create(&Merchant { merchant: merchant.to_owned() }).inc();
+            self.events_dead.get_or_create(&Merchant { merchant: Name::of(merchant) }).inc();
         }
     }
 
     /// Upstream was asked whether a payment is true.
-    pub fn confirmed(&self, merchant: &str, dialect: Dialect, confirmation: Confirmation) {
+    pub fn confirmed(&self, merchant: &Arc<str>, dialect: Dialect, confirmation: Confirmation) {
         let result = Word(match confirmation {
             Confirmation::Confirmed => "confirmed",
             Confirmation::Hidden => "hidden",
             Confirmation::Open => "open",
             Confirmation::Contradicted => "contradicted",
         });
-        let labels = TokenResult { merchant: merchant.to_owned(), dialect: Word(dialect.name()), result };
+        let labels = TokenResult { merchant: Name::of(merchant), dialect: Word(dialect.name()), result };
         self.confirmations.get_or_create(&labels).inc();
     }
 
     /// A watched account was looked at.
-    pub fn swept(&self, merchant: &str, dialect: Dialect, sweeping: Sweeping) {
+    pub fn swept(&self, merchant: &Arc<str>, dialect: Dialect, sweeping: Sweeping) {
         let result = Word(match sweeping {
             Sweeping::Paid => "paid",
             Sweeping::Expired => "expired",
             Sweeping::Nothing => "nothing",
             Sweeping::Failed => "failed",
         });
-        let labels = TokenResult { merchant: merchant.to_owned(), dialect: Word(dialect.name()), result };
+        let labels = TokenResult { merchant: Name::of(merchant), dialect: Word(dialect.name()), result };
         self.sweeps.get_or_create(&labels).inc();
     }
 
     /// What waits for a merchant's app; read when scraped.
-    pub fn events_waiting(&self, merchant: &str, pending: i64, age_seconds: f64) {
-        let labels = Merchant { merchant: merchant.to_owned() };
+    pub fn events_waiting(&self, merchant: &Arc<str>, pending: i64, age_seconds: f64) {
+        let labels = Merchant { merchant: Name::of(merchant) };
         self.events_pending.get_or_create(&labels).set(pending);
         self.event_age.get_or_create(&labels).set(age_seconds);
     }
@@ -415,7 +486,7 @@ impl Metrics {
     pub fn answered(&self, seen: &Seen, status: u16, seconds: f64) {
         let operation = Word(seen.about.operation.map_or("none", |operation| operation.id.name()));
         let source = Word(seen.source.name());
-        let merchant = seen.about.merchant.as_ref().map_or("none", |merchant| &merchant.name).to_owned();
+        let merchant = Name(seen.about.merchant.as_ref().map(|merchant| Arc::clone(&merchant.name)));
         let reason = Word(seen.reason.map_or("none", crate::error::Reason::code));
         self.requests.get_or_create(&Request { merchant, operation, status, source, reason }).inc();
         self.request_duration.get_or_create(&Duration { operation, source }).observe(seconds);
@@ -428,14 +499,25 @@ impl Metrics {
         self.upstream_duration.get_or_create(&Operation { operation }).observe(seconds);
     }
 
-    /// A merchant's request is under way, or is no longer.
-    pub fn in_flight(&self, merchant: &str, change: i64) {
-        self.in_flight.get_or_create(&Merchant { merchant: merchant.to_owned() }).inc_by(change);
+    /// A merchant's gauge of requests under way, to be kept: it moves twice a request.
+    #[must_use]
+    pub fn in_flight(&self, merchant: &Arc<str>) -> Gauge {
+        self.in_flight.get_or_create_owned(&Merchant { merchant: Name::of(merchant) })
+    }
+
+    /// A reload of the configuration ended.
+    pub fn config_reloaded(&self, reload: Reload) {
+        self.config_reloads.get_or_create(&reload.label()).inc();
+    }
+
+    /// A background task ended in a panic.
+    pub fn task_panicked(&self, task: Task) {
+        self.task_panics.get_or_create(&TaskOnly { task: Word(task.name()) }).inc();
     }
 
     /// A merchant was refused for its limit.
-    pub fn rate_limited(&self, merchant: &str, operation: OperationId) {
-        let labels = MerchantOperation { merchant: merchant.to_owned(), operation: Word(operation.name()) };
+    pub fn rate_limited(&self, merchant: &Arc<str>, operation: OperationId) {
+        let labels = MerchantOperation { merchant: Name::of(merchant), operation: Word(operation.name()) };
         self.rate_limited.get_or_create(&labels).inc();
     }
 
@@ -467,16 +549,16 @@ impl Metrics {
     }
 
     /// A token call ended.
-    pub fn token_refreshed(&self, merchant: &str, dialect: Dialect, success: bool) {
+    pub fn token_refreshed(&self, merchant: &Arc<str>, dialect: Dialect, success: bool) {
         let result = Word(if success { "success" } else { "failure" });
-        let labels = TokenResult { merchant: merchant.to_owned(), dialect: Word(dialect.name()), result };
+        let labels = TokenResult { merchant: Name::of(merchant), dialect: Word(dialect.name()), result };
         self.token_refreshes.get_or_create(&labels).inc();
     }
 
     /// What a token is still good for; read when scraped. A merchant that never had one has no series,
     /// one that lost its own shows zero.
-    pub fn token_seconds_left(&self, merchant: &str, dialect: Dialect, seconds: Option<f64>) {
-        let labels = MerchantDialect { merchant: merchant.to_owned(), dialect: Word(dialect.name()) };
+    pub fn token_seconds_left(&self, merchant: &Arc<str>, dialect: Dialect, seconds: Option<f64>) {
+        let labels = MerchantDialect { merchant: Name::of(merchant), dialect: Word(dialect.name()) };
         match seconds {
             Some(seconds) => {
                 self.token_seconds_left.get_or_create(&labels).set(seconds);

@@ -1,4 +1,9 @@
-//! What the outside may see: log lines and metrics.
+//! What the outside may see: log lines, metrics and spans.
 
+pub mod exposition;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+mod panics;
+pub mod trace;

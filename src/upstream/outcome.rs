@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, StatusCode};
 
+use crate::call::Cause;
 use crate::dialect::code::{Category, ResponseCode};
 use crate::dialect::{Dialect, Operation, OperationKind};
 use crate::document::{Document, Kind, Value};
@@ -59,6 +60,27 @@ pub enum Unknown {
 }
 
 impl Outcome {
+    /// All values of the metric's `outcome` label.
+    pub const LABELS: [&'static str; 3] = ["answered", "not_sent", "unknown"];
+
+    /// The status received and what went wrong.
+    #[must_use]
+    pub fn ending(&self) -> (Option<StatusCode>, Option<Cause>) {
+        match self {
+            Self::Answered(answer) => (Some(answer.status), None),
+            Self::NotSent(NotSent::Connect) => (None, Some(Cause::Connect)),
+            Self::NotSent(NotSent::NoToken) => (None, Some(Cause::NoToken)),
+            Self::NotSent(NotSent::BreakerOpen) => (None, Some(Cause::BreakerOpen)),
+            Self::NotSent(NotSent::Deadline) => (None, Some(Cause::Deadline)),
+            Self::NotSent(NotSent::Defect) => (None, Some(Cause::Defect)),
+            Self::Unknown(Unknown::Timeout) => (None, Some(Cause::Timeout)),
+            Self::Unknown(Unknown::Broken) => (None, Some(Cause::Broken)),
+            Self::Unknown(Unknown::ServerError { status, .. }) => ((*status).try_into().ok(), Some(Cause::Status)),
+            Self::Unknown(Unknown::BadAnswer) => (None, Some(Cause::BadAnswer)),
+            Self::Unknown(Unknown::Pending) => (None, Some(Cause::Pending)),
+        }
+    }
+
     /// Value of the metric's `outcome` label.
     #[must_use]
     pub const fn label(&self) -> &'static str {
@@ -107,6 +129,19 @@ impl Answer {
             Some(text) => ResponseCode::parse(text),
             None => ResponseCode::parse(&value.as_integer()?.to_string()),
         }
+    }
+
+    /// The `responseCode` of either generation, as far as it is one: SNAP's has seven digits, classic's
+    /// three or four.
+    #[must_use]
+    pub fn response_code(&self) -> Option<u32> {
+        let value = self.document.as_ref()?.root().member("responseCode")?;
+        let code = match value.as_str() {
+            Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+            Some(_) => None,
+            None => value.as_integer().and_then(|number| u32::try_from(number).ok()),
+        };
+        code.filter(|code| *code < 10_000_000)
     }
 
     /// Whether the token is to blame (contract section 5 rule 1).

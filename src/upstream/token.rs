@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::{Breakers, Class, Gate, Sign, Transport};
+use super::{Breakers, Class, ClockSkew, Gate, Sign, Transport};
 use crate::call::Merchant;
 use crate::clock::{SharedClock, iso8601};
 use crate::config::{Retry, Secret, Upstream};
@@ -98,6 +98,8 @@ pub struct Source {
     pub entropy: Entropy,
     /// Where fetches are counted.
     pub metrics: Arc<Metrics>,
+    /// Compares upstream's clock, also while nothing but token calls is answered.
+    pub skew: Arc<ClockSkew>,
 }
 
 struct Slot {
@@ -274,7 +276,7 @@ impl Slot {
     }
 
     fn land(self: &Arc<Self>, fetched: Result<Token, Failed>) -> Result<Arc<Token>, NoToken> {
-        let labels = (&*self.merchant.name, self.dialect);
+        let labels = (&self.merchant.name, self.dialect);
         self.source.metrics.token_refreshed(labels.0, labels.1, fetched.is_ok());
         let mut logins = self.logins();
         logins.flight = None;
@@ -340,6 +342,7 @@ impl Slot {
             Err(_) => Err(NoToken("no answer in time".to_owned()).into()),
             Ok(Err(error)) => Err(NoToken(error.to_string()).into()),
             Ok(Ok(response)) => {
+                self.source.skew.look(response.headers(), asked_at);
                 let refused = matches!(response.status().as_u16(), 400 | 401 | 403);
                 self.read(&response, asked_at).map_err(|error| Failed { error, refused })
             }

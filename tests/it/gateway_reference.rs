@@ -61,7 +61,8 @@ async fn a_clock_that_was_set_back_does_not_make_a_create_older() {
     world.control("POST", "/_sandbox/clock", json!({"advance": "72h"})).await;
     let mut earlier = world.clone();
     earlier.clock = Arc::new(TestClock::new("2026-01-05T02:59:50Z".parse().unwrap()));
-    let earlier = earlier.again(Life { transport: Arc::new(world.wire.clone()), store, seed: 2 });
+    let transport = Arc::new(world.wire.clone());
+    let earlier = earlier.again(Life { transport, store, seed: 2, tracer: None });
     earlier.send(snap_create(4, OWN).set("/expiredDate", "2026-01-20T10:00:00+07:00")).await.expect(200);
     earlier.send(snap_update(5, OWN).set("/expiredDate", "2026-01-21T10:00:00+07:00")).await.expect(200);
     assert_eq!(world.wire.last().json()["originalReferenceNo"], id(4));

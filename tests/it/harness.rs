@@ -21,6 +21,7 @@ use ayova::stack::{Gateway, Surroundings};
 use ayova::store::Store;
 use ayova::store::memory::MemoryStore;
 use ayova::telemetry::metrics::Metrics;
+use ayova::telemetry::trace::SharedTracer;
 use ayova::upstream::{Transport, TransportError};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -50,6 +51,7 @@ pub(crate) struct Setup {
     pub(crate) store: Option<Arc<dyn Store>>,
     /// The way its sandbox announces payments; none: over sockets.
     pub(crate) announce: Option<Arc<dyn ayova::sandbox::Transport>>,
+    pub(crate) tracer: SharedTracer,
 }
 
 impl Setup {
@@ -73,7 +75,7 @@ impl Setup {
             });
             config.merchants.push(merchant);
         }
-        Self { config, sandbox, seed: 1, store: None, announce: None }
+        Self { config, sandbox, seed: 1, store: None, announce: None, tracer: None }
     }
 
     /// Gives a merchant a limit.
@@ -109,7 +111,7 @@ impl Setup {
     fn build_over(self, sandbox: Sandbox, clock: SharedClock) -> World {
         let wire = Wire::over(sandbox.clone());
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new(1 << 26, 1 << 25)));
-        let life = Life { transport: Arc::new(wire.clone()), store, seed: self.seed };
+        let life = Life { transport: Arc::new(wire.clone()), store, seed: self.seed, tracer: self.tracer };
         World::live(life, self.config, clock, (sandbox, wire))
     }
 }
@@ -119,6 +121,7 @@ pub(crate) struct Life {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) seed: u8,
+    pub(crate) tracer: SharedTracer,
 }
 
 fn per_second((per_second, burst): (u32, u32)) -> Rate {
@@ -140,7 +143,7 @@ pub(crate) struct World {
 
 impl World {
     fn live(life: Life, config: Config, clock: SharedClock, (sandbox, wire): (Sandbox, Wire)) -> Self {
-        let Life { transport, store, seed } = life;
+        let Life { transport, store, seed, tracer } = life;
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
         let surroundings = Surroundings {
@@ -149,6 +152,7 @@ impl World {
             transport,
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
+            tracer,
         };
         let gateway = Gateway::new(&config, &surroundings).unwrap();
         let bell = Bell::default();
@@ -181,6 +185,7 @@ impl World {
             transport: Arc::new(self.wire.clone()),
             store,
             metrics: Arc::clone(&self.metrics),
+            tracer: None,
         }
     }
 
@@ -233,6 +238,12 @@ impl World {
     /// An admin page.
     pub(crate) async fn admin(&self, path: &str) -> Got {
         let request = Request::builder().uri(path).body(Full::new(Bytes::new())).unwrap();
+        Got::read(self.admin.clone().oneshot(request).await.unwrap())
+    }
+
+    /// An admin page, asked for with a header.
+    pub(crate) async fn admin_with(&self, path: &str, (name, value): (&str, &str)) -> Got {
+        let request = Request::builder().uri(path).header(name, value).body(Full::new(Bytes::new())).unwrap();
         Got::read(self.admin.clone().oneshot(request).await.unwrap())
     }
 

@@ -49,6 +49,8 @@ mod gateway_secrecy;
 #[cfg(test)]
 mod gateway_token;
 #[cfg(test)]
+mod gateway_trace;
+#[cfg(test)]
 mod gateway_vectors;
 #[cfg(test)]
 mod harness;

@@ -3,6 +3,7 @@
 //! Promises never to wait for the writer (WAL gives each read the last committed state) and never to
 //! block a thread that serves requests.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,7 +31,10 @@ impl Reader {
         let db = connect(path).map_err(|error| explain(&error))?;
         let work = move |questions: std::sync::mpsc::Receiver<Question>| {
             for question in questions {
-                question(&db);
+                // A panic costs whoever asked an answer, and the others nothing: the connection only reads.
+                if catch_unwind(AssertUnwindSafe(|| question(&db))).is_err() {
+                    tracing::error!("a read of the store ended in a panic");
+                }
             }
         };
         let worker = Worker::start("ayova-reads", work).map_err(|error| StoreError(error.to_string()))?;

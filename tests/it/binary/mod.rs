@@ -18,6 +18,7 @@ mod outage;
 mod reload;
 mod smuggling;
 mod sockets;
+mod telemetry;
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};

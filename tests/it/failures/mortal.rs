@@ -25,7 +25,7 @@ use crate::harness::{Life, Wire};
 /// A life that ends when `dead` is cancelled.
 pub(super) fn mortal(store: &Arc<MemoryStore>, wire: Wire, (dead, seed): (CancellationToken, u8)) -> Life {
     let store: Arc<dyn Store> = Arc::new(Mortal { store: Arc::clone(store), dead: dead.clone() });
-    Life { transport: Arc::new(Way { wire, dead }), store, seed }
+    Life { transport: Arc::new(Way { wire, dead }), store, seed, tracer: None }
 }
 
 /// A store that stops answering when its gateway dies; the entries live on.
