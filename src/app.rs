@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -27,7 +27,7 @@ use crate::config::{self, Config};
 use crate::entropy::Entropy;
 use crate::live::Live;
 use crate::server::certificates::Certificates;
-use crate::server::{Address, Bound, Terms, bind, connections, serve};
+use crate::server::{Address, Bound, Departure, LINGER, Terms, bind, connections, serve};
 use crate::stack::{Gateway, Surroundings};
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::{Options, SqliteStore};
@@ -52,6 +52,9 @@ pub struct App {
     registry: Arc<Registry>,
     gateway: Live<Gateway>,
     pages: Live<Admin>,
+    departure: Departure,
+    /// Seen by probes.
+    leaving: Arc<AtomicBool>,
     stop_serving: CancellationToken,
     stop_admin: CancellationToken,
     serving: JoinHandle<()>,
@@ -167,7 +170,8 @@ impl App {
         gateway.resolver().take_over().await.map_err(io::Error::other)?;
         let listeners = Listeners::open(config, &surroundings.metrics, listener).await?;
         let calling_back = CallingBack::start(config, &surroundings, &gateway, (listeners.callbacks, &broken)).await?;
-        let pages = Live::new(admin_pages(config, &surroundings, (&gateway, &registry, &calling_back.bell)));
+        let leaving = Arc::default();
+        let pages = Live::new(admin_pages(config, &surroundings, (&gateway, &registry, &calling_back.bell, &leaving)));
         let resolving = Resolving::start(&gateway, &metrics);
         let gateway = Live::new(gateway);
         let (app, admin) = (listeners.app, listeners.admin);
@@ -175,6 +179,8 @@ impl App {
             listen: app.bound.address.clone(),
             admin: listeners.admin_address,
             callbacks: calling_back.address,
+            departure: app.terms.departure.clone(),
+            leaving,
             stop_serving: app.terms.stop.clone(),
             serving: listening(&metrics, &broken, serve(app.bound, gateway.clone(), app.terms)),
             stop_admin: admin.terms.stop.clone(),
@@ -208,7 +214,7 @@ impl App {
         }
         let gateway = self.gateway.now().renewed(&config, &surroundings).map_err(|error| unusable(&error))?;
         self.calling_back.renew(&config, &surroundings, &gateway).await.map_err(|error| unusable(&error))?;
-        let shown = (&gateway, &self.registry, &self.calling_back.bell);
+        let shown = (&gateway, &self.registry, &self.calling_back.bell, &self.leaving);
         self.pages.replace(admin_pages(&config, &surroundings, shown));
         // The new one asks about doubts before the old one stops, and each leaves the other's alone.
         let resolving = std::mem::replace(&mut self.resolving, Resolving::start(&gateway, &surroundings.metrics));
@@ -241,14 +247,23 @@ impl App {
     /// # Errors
     /// [`Unfinished`] where the grace was over first; what then was under way may be in doubt.
     pub async fn stop(self) -> Result<(), Unfinished> {
-        let deadline = Instant::now() + self.config.shutdown.grace;
+        let began = Instant::now();
+        let deadline = began + self.config.shutdown.grace;
         let gateway = self.gateway.now();
         let tasks = gateway.tasks();
-        gateway.draining().store(true, Ordering::Relaxed);
+        self.leaving.store(true, Ordering::Relaxed);
+        self.departure.begin();
+        // Its app may end later than the gateway is told to, and is served until then; what comes at the
+        // very end has half of the grace to itself.
+        let _ = timeout_at(began + self.config.shutdown.grace / 2, self.departure.quiet(QUIET)).await;
         self.stop_serving.cancel();
         self.calling_back.stop.cancel();
+        let mut serving = self.serving;
+        // Who has just connected is served, too.
+        let lingering = timeout_at(deadline.min(Instant::now() + LINGER * 2), &mut serving).await.is_ok();
+        gateway.draining().store(true, Ordering::Relaxed);
         tasks.close();
-        let served = timeout_at(deadline, self.serving).await.is_ok();
+        let served = lingering || timeout_at(deadline, serving).await.is_ok();
         let finished = timeout_at(deadline, tasks.wait()).await.is_ok();
         // What is not delivered by then is delivered by the next process.
         let _ = timeout_at(deadline, self.calling_back.ended()).await;
@@ -302,6 +317,7 @@ impl Listeners {
                 connections: connections(eighths),
                 certificates,
                 metrics,
+                departure: Departure::default(),
                 stop,
             })
         };
@@ -450,7 +466,7 @@ impl CallingBack {
 fn admin_pages(
     config: &Config,
     surroundings: &Surroundings,
-    (gateway, registry, bell): (&Gateway, &Arc<Registry>, &Bell),
+    (gateway, registry, bell, leaving): (&Gateway, &Arc<Registry>, &Bell, &Arc<AtomicBool>),
 ) -> Admin {
     let callbacks = config.callbacks.as_ref();
     Admin::new(View {
@@ -462,7 +478,7 @@ fn admin_pages(
         clock: Arc::clone(&surroundings.clock),
         retry_for: callbacks.map(|callbacks| callbacks.retry_for(&config.merchants)).unwrap_or_default(),
         bell: bell.clone(),
-        draining: Arc::clone(gateway.draining()),
+        draining: Arc::clone(leaving),
     })
 }
 
@@ -505,6 +521,9 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
     .filter_map(|(key, differs)| differs.then_some(key))
     .collect()
 }
+
+/// Without a request for so long, the app needs the gateway no more.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Time the admin listener gets to answer a last request.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);

@@ -21,7 +21,7 @@ use super::{Failure, print};
 use crate::callback::webhook::{Webhook, WebhookKey};
 use crate::clock::{Clock as _, SystemClock};
 use crate::dialect::number::{masked, without_blanks};
-use crate::server::{Bound, Terms, serve};
+use crate::server::{Bound, Departure, Terms, serve};
 use crate::telemetry::metrics::Metrics;
 
 /// An app that is running.
@@ -52,6 +52,7 @@ pub(super) fn start(bound: Bound, key: WebhookKey) -> Running {
         certificates: None,
         // Nobody reads them.
         metrics: Arc::new(Metrics::new(&mut Registry::default())),
+        departure: Departure::default(),
         stop: stop.clone(),
     };
     let serving = tokio::spawn(serve(bound, app, terms));

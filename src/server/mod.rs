@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,12 +32,20 @@ use crate::tls;
 use crate::wire::{KEPT, Requests, Wire};
 
 pub mod certificates;
+mod departure;
 mod listener;
 
 use certificates::Certificates;
+pub use departure::Departure;
 pub use listener::{Address, Bound, Inherited, bind, connections, raise_descriptors};
 pub(crate) use listener::{CannotListen, cannot_listen};
 use listener::{Plain, Stream};
+
+/// How long a connection without a request stays when the listener has left.
+pub const LINGER: Duration = Duration::from_millis(300);
+
+/// How long connections that wait to be accepted are waited for.
+const BACKLOG: Duration = Duration::from_millis(1);
 
 /// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to
 /// change, and spinning would not help.
@@ -75,6 +83,8 @@ pub struct Terms {
     pub certificates: Option<Arc<Certificates>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How it leaves before that.
+    pub departure: Departure,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -125,6 +135,11 @@ where
         }
         connections.spawn(Arc::clone(&serving).converse(stream, peer));
     }
+    // Whoever has connected by now gets an answer; closing would reset them.
+    while terms.departure.has_begun() {
+        let Ok(Ok((stream, peer))) = timeout(BACKLOG, bound.accept()).await else { break };
+        connections.spawn(Arc::clone(&serving).converse(stream, peer));
+    }
     drop(bound);
     connections.close();
     connections.wait().await;
@@ -160,7 +175,7 @@ where
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(wire), answering));
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
-            () = terms.stop.cancelled() => None,
+            () = terms.over() => None,
             // Only HTTP/2 comes here, or who does not take its answers: `wire` is faster otherwise.
             () = requests.quiet(KEPT) => None,
         };
@@ -184,7 +199,10 @@ where
         requests: &Requests,
         (peer, names): (Option<Peer>, Option<&ClientNames>),
     ) -> impl Future<Output = Result<Response<Full<Bytes>>, S::Error>> + use<S> {
-        let under_way = requests.begin();
+        let under_way = (requests.begin(), self.terms.departure.board());
+        let leaving = self.terms.departure.clone();
+        // HTTP/2 says so by itself.
+        let may_be_told = request.version() < Version::HTTP_2;
         let answer = if is_proper(&request, requests) {
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
@@ -199,15 +217,28 @@ where
         };
         async move {
             let _under_way = under_way;
-            match answer {
-                Some(answer) => answer.await,
-                None => Ok(improper()),
+            let mut answer = match answer {
+                Some(answer) => answer.await?,
+                None => improper(),
+            };
+            if may_be_told && leaving.has_begun() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            Ok(answer)
         }
     }
 }
 
 impl Terms {
+    /// Waits until connections without a request under way are to end. A client that has just connected may
+    /// be about to ask.
+    async fn over(&self) {
+        self.stop.cancelled().await;
+        if self.departure.has_begun() {
+            sleep(LINGER).await;
+        }
+    }
+
     /// Shakes hands, where there is TLS; nothing of a connection that does not come to it.
     async fn secure(&self, stream: Plain) -> Option<(Stream, Option<ClientNames>)> {
         let Some(certificates) = &self.certificates else { return Some((Stream::Plain(stream), None)) };

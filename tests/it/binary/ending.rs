@@ -1,8 +1,14 @@
 //! How the processes begin and end: signals, work in flight, and addresses that are taken.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Gateway, Sandbox, answer, connect, create, get, run, until};
+use super::{Gateway, Running, Sandbox, answer, ask, connect, create, get, kept_alive, run, until};
+
+/// An inquiry of an account nobody knows.
+const ASKED: &str = r#"{"partnerServiceId":"   14629","customerNo":"CUST000123","virtualAccountNo":"   1462912345678901","trxId":"7f3b1c9e5a2d4f608b1e3c7a9d5f2b41"}"#;
 
 /// A create that is on its way upstream, where it stays.
 async fn with_a_hanging_create(sandbox: &Sandbox, gateway: &Gateway) -> tokio::net::TcpStream {
@@ -27,8 +33,9 @@ async fn a_drain_is_seen_by_probes_and_finishes_what_is_in_flight() {
     until("not ready", || async { get(admin, "/readyz").await.status == 503 }).await;
     assert_eq!(get(admin, "/readyz").await.json()["components"]["listener"]["reason"], "shutting down");
     assert_eq!(get(admin, "/livez").await.status, 200);
-    let late = tokio::net::TcpStream::connect(&gateway.listen).await;
-    assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    // Its app is served while it still asks, and told to come back over another connection.
+    let late = ask(&gateway.listen, &kept_alive("POST", "/va/api/v2.0/transfer-va/inquiry-va", "", ASKED)).await;
+    assert_eq!((late.header("ayova-source"), late.header("connection")), (Some("upstream"), Some("close")), "{late:?}");
     let created = answer(&mut stream).await;
     assert_eq!((created.status, created.header("ayova-source")), (200, Some("upstream")), "{created:?}");
     assert_eq!(gateway.running.end().await.code(), Some(0));
@@ -37,7 +44,12 @@ async fn a_drain_is_seen_by_probes_and_finishes_what_is_in_flight() {
 #[tokio::test]
 async fn what_is_read_after_the_drain_began_is_refused_and_not_sent() {
     let sandbox = Sandbox::start().await;
-    let mut gateway = Gateway::before(&sandbox).await;
+    let upstream = format!("http://{}", sandbox.address);
+    let mut gateway = Gateway::start_with(&upstream, "", "shutdown: { grace: 3s }").await;
+    // As long as there is something under way the gateway stays, for half of the grace.
+    sandbox.fault("snap.inquiry", r#"{"latency":"2500ms"}"#).await;
+    let mut slow = connect(&gateway.listen).await;
+    slow.write_all(kept_alive("POST", "/va/api/v2.0/transfer-va/inquiry-va", "", ASKED).as_bytes()).await.unwrap();
     // The head has begun, so the connection is not an idle one.
     let mut stream = connect(&gateway.listen).await;
     let request = create("order-1").replace("Connection: close\r\n", "");
@@ -45,8 +57,10 @@ async fn what_is_read_after_the_drain_began_is_refused_and_not_sent() {
     stream.write_all(half.as_bytes()).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     gateway.running.signal("TERM").await;
-    let admin = &gateway.admin;
-    until("not ready", || async { get(admin, "/readyz").await.status == 503 }).await;
+    let listen = &gateway.listen;
+    until("no listener", || async { tokio::net::TcpStream::connect(listen).await.is_err() }).await;
+    // Longer than who has just connected is waited for.
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     stream.write_all(rest.as_bytes()).await.unwrap();
     let refused = answer(&mut stream).await;
     refused.assert_refusal(503, "SHUTTING_DOWN");
@@ -139,4 +153,69 @@ async fn idle_connections_do_not_hold_up_the_end() {
     gateway.running.signal("TERM").await;
     assert_eq!(gateway.running.end().await.code(), Some(0));
     drop(silent);
+}
+
+/// A client that only ever tries again when its connection is refused sees nothing of restarts.
+#[tokio::test]
+async fn restarts_under_load_are_seen_by_nobody() {
+    let restarts: u64 = std::env::var("AYOVA_RESTARTS").ok().map_or(3, |count| count.parse().unwrap());
+    let sandbox = Sandbox::start().await;
+    let upstream = format!("http://{}", sandbox.address);
+    let (file, folder) = Gateway::configured(&upstream, "", "shutdown: { grace: 3s }");
+    // The same port each time.
+    let port = { tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port() };
+    let text = std::fs::read_to_string(&file).unwrap().replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+    std::fs::write(&file, text).unwrap();
+    let mut gateway = Gateway::of(Running::start(&["run", "--config", &file]), folder).await;
+    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let apps: Vec<_> = (0..4)
+        .map(|app| tokio::spawn(insist(app, gateway.listen.clone(), Arc::clone(&over), Arc::clone(&answered))))
+        .collect();
+    for _ in 0..restarts {
+        let before = answered.load(Ordering::Relaxed);
+        until("requests", || async { answered.load(Ordering::Relaxed) > before + 20 }).await;
+        gateway.running.signal("TERM").await;
+        assert_eq!(gateway.running.end().await.code(), Some(0));
+        gateway = Gateway::of(Running::start(&["run", "--config", &file]), gateway.folder).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    for app in apps {
+        app.await.unwrap();
+    }
+    let stats = sandbox.get("/_sandbox/stats").await;
+    assert_eq!(stats["creates"], stats["distinct_keys"], "{stats}");
+}
+
+/// Creates over kept connections, another one whenever an answer says so.
+async fn insist(app: u64, listen: String, over: Arc<AtomicBool>, answered: Arc<AtomicU64>) {
+    let mut connection = None;
+    for n in 1.. {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut stream = match connection.take() {
+            Some(stream) => stream,
+            None => loop {
+                match tokio::net::TcpStream::connect(&listen).await {
+                    Ok(stream) => break stream,
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            },
+        };
+        let number = 10_000_000_000 + app * 1_000_000 + n;
+        let request = create(&format!("order-{number}"))
+            .replace("Connection: close\r\n", "")
+            .replace("12345678901", &number.to_string())
+            .replace("7f3b1c9e5a2d4f608b1e3c7a9d5f2b41", &format!("{number:032x}"));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let created = answer(&mut stream).await;
+        assert_eq!(created.status, 200, "{created:?}");
+        answered.fetch_add(1, Ordering::Relaxed);
+        connection = (created.header("connection") != Some("close")).then_some(stream);
+        // Not quite as fast as it can: a gateway that is never quiet takes half of its grace to leave.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
 }
