@@ -512,7 +512,7 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
         ("store", before.store != now.store),
         ("idempotency.memory", before.idempotency.memory_bytes != now.idempotency.memory_bytes),
         ("reference.memory", before.reference.memory_bytes != now.reference.memory_bytes),
-        ("log", before.log != now.log),
+        ("log.format", before.log.format != now.log.format),
         ("callbacks", one.is_some() != other.is_some()),
         ("callbacks.listen.address", both.is_some_and(|(one, other)| one.0 != other.0)),
         ("callbacks.listen.tls", both.is_some_and(|(one, other)| one.1 != other.1)),

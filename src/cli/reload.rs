@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::{Failure, load};
 use crate::app::App;
 use crate::config::{Config, Print};
+use crate::telemetry::log::Guard;
 use crate::telemetry::metrics::{Metrics, Reload};
 
 /// Knows what was read.
@@ -63,7 +64,8 @@ impl Reloader {
     }
 
     /// Reads it again and, if it is another, puts it in force.
-    pub(super) async fn reload(&mut self, app: &mut App, metrics: &Metrics) {
+    pub(super) async fn reload(&mut self, app: &mut App, log: &Guard) {
+        let metrics = &app.metrics();
         let print = self.print().await;
         self.judged = print;
         if print == self.applied {
@@ -84,6 +86,7 @@ impl Reloader {
             Ok(()) => {
                 self.applied = print;
                 self.began(&began);
+                log.set_level(began.log.level);
                 metrics.config_reloaded(Reload::Applied);
                 tracing::info!(merchants = began.merchants.len(), "the configuration is reloaded");
             }

@@ -8,7 +8,7 @@ use super::{ConfigArg, Failure, load, spans, variable};
 use crate::app::App;
 use crate::config::Config;
 use crate::server::{Inherited, raise_descriptors};
-use crate::telemetry::log;
+use crate::telemetry::log::{self, Guard};
 
 /// Options of `ayova run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,8 +34,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     // Before there is a second thread, since it changes the environment.
     let inherited = inherited(&config).map_err(|error| Failure::Failed(error.to_string()))?;
     // Kept until everything has ended, so that the last lines are written.
-    let _written = log::init(config.log, color()).map_err(|error| Failure::Failed(error.to_string()))?;
-    block_on(serve(config, inherited, reloader))
+    let log = log::init(config.log, color()).map_err(|error| Failure::Failed(error.to_string()))?;
+    block_on(serve(config, inherited, (reloader, &log)))
 }
 
 /// The socket that systemd has opened for this very process; a child of it may have the variables, too.
@@ -52,7 +52,11 @@ pub(super) fn color() -> bool {
     variable("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-async fn serve(config: Config, inherited: Option<Inherited>, mut reloader: Reloader) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    inherited: Option<Inherited>,
+    (mut reloader, log): (Reloader, &Guard),
+) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(error.to_string());
     let mut signals = Signals::listen().map_err(failed)?;
     if let Err(error) = raise_descriptors() {
@@ -69,14 +73,13 @@ async fn serve(config: Config, inherited: Option<Inherited>, mut reloader: Reloa
         merchants = config.merchants.len(),
         "ready"
     );
-    let metrics = app.metrics();
     let is_broken = loop {
         tokio::select! {
             told = signals.next() => match told {
                 Told::End => break false,
-                Told::Reload => reloader.reload(&mut app, &metrics).await,
+                Told::Reload => reloader.reload(&mut app, log).await,
             },
-            () = reloader.changed() => reloader.reload(&mut app, &metrics).await,
+            () = reloader.changed() => reloader.reload(&mut app, log).await,
             () = app.broken() => break true,
         }
     };

@@ -5,6 +5,7 @@
 //! is counted, and told of as soon as lines flow again. What is logged is decided where it happens;
 //! secrets never reach an event because their types cannot print.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, park_timeout};
 use std::time::Duration;
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::FormatTime;
 
@@ -35,36 +37,62 @@ pub fn init(settings: Log, color: bool) -> io::Result<Guard> {
     let (queue, lines) = Queue::new(LINES_MAX);
     let state = Arc::clone(&queue.state);
     Builder::new().name("ayova-log".to_owned()).spawn(move || write(&lines, &state, io::stderr(), pretty))?;
-    let guard = Guard(Arc::clone(&queue.state));
-    // Other crates' events are of no use to an operator below a warning.
-    let filter = EnvFilter::new(format!("warn,ayova={}", settings.level));
+    let state = Arc::clone(&queue.state);
     let making = move || queue.clone();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(making).with_timer(Jakarta);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(settings.level)).with_writer(making);
+    let builder = builder.with_timer(Jakarta);
     // Failing means that a subscriber is set already, which is the embedding program's right.
-    let ours = if pretty {
-        builder.with_ansi(terminal && color).with_target(false).try_init()
+    let (ours, level): (_, SetLevel) = if pretty {
+        let builder = builder.with_ansi(terminal && color).with_target(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (builder.try_init(), Box::new(move |level| drop(handle.reload(filter(level)))))
     } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        let builder =
+            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (builder.try_init(), Box::new(move |level| drop(handle.reload(filter(level)))))
     };
     if ours.is_ok() {
         panics::log();
     }
-    Ok(guard)
+    Ok(Guard { state, level })
 }
 
+/// Other crates' events are of no use to an operator below a warning.
+fn filter(level: Level) -> EnvFilter {
+    EnvFilter::new(format!("warn,ayova={level}"))
+}
+
+type SetLevel = Box<dyn Fn(Level) + Send + Sync>;
+
 /// Lets what is queued be written when it is dropped, within a bound, and nothing after that.
-#[derive(Debug)]
 #[must_use]
-pub struct Guard(Arc<State>);
+pub struct Guard {
+    state: Arc<State>,
+    level: SetLevel,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    /// From now on lines of this severity are written.
+    pub fn set_level(&self, level: Level) {
+        (self.level)(level);
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
         let mut looks = FLUSH_PATIENCE.as_millis() / LOOK.as_millis();
-        while self.0.waiting.load(Ordering::Acquire) > 0 && looks > 0 {
+        while self.state.waiting.load(Ordering::Acquire) > 0 && looks > 0 {
             park_timeout(LOOK);
             looks -= 1;
         }
-        self.0.is_over.store(true, Ordering::Release);
+        self.state.is_over.store(true, Ordering::Release);
     }
 }
 

@@ -53,8 +53,15 @@ async fn a_hang_up_reads_the_configuration_again() {
     gateway.running.err.line_with("the configuration is reloaded").await;
     assert_eq!(get(&gateway.admin, "/config").await.json()["retry"]["attempts"], 2);
     assert_eq!(gateway.create("order-1").await.status, 200);
+    gateway.running.err.line_with("\"snap.create\"").await;
+    gateway.edit(|text| text + "log: { level: warn }\n");
+    gateway.until_reloads("applied", 2).await;
+    let lines = gateway.running.err.all().len();
+    assert_eq!(gateway.create("order-1").await.status, 200);
     gateway.running.signal("TERM").await;
     assert_eq!(gateway.running.end().await.code(), Some(0));
+    let after = gateway.running.err.whole().await.split_off(lines);
+    assert!(after.iter().all(|line| line.contains("reloaded")), "nothing else is severe enough: {after:?}");
 }
 
 #[tokio::test]
@@ -91,10 +98,10 @@ async fn a_fault_changes_nothing_and_is_reported() {
     assert_eq!(gateway.create("order-1").await.status, 200);
     assert_eq!((gateway.reloads("rejected").await, gateway.reloads("applied").await), (1, 0));
     gateway
-        .edit(|text| text.replace("retry: { attempts: none }\n", "store: { kind: memory }\nlog: { level: debug }\n"));
+        .edit(|text| text.replace("retry: { attempts: none }\n", "store: { kind: memory }\nlog: { format: pretty }\n"));
     let fixed = gateway.running.err.line_with("only a restart can change").await;
-    assert!(fixed.contains("only a restart can change store, log"), "{fixed}");
-    gateway.edit(|text| text.replace("store: { kind: memory }\nlog: { level: debug }\n", ""));
+    assert!(fixed.contains("only a restart can change store, log.format"), "{fixed}");
+    gateway.edit(|text| text.replace("store: { kind: memory }\nlog: { format: pretty }\n", ""));
     // It is what is in force.
     gateway.until_reloads("unchanged", 1).await;
     assert_eq!(gateway.create("order-1").await.header("idempotency-replayed"), Some("true"));
