@@ -9,7 +9,6 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +171,8 @@ where
         let requests = wire.requests();
         let answering =
             service_fn(|request: Request<Incoming>| self.answer(request, &requests, (peer, names.as_ref())));
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(wire), answering));
+        // Boxed, since the compiler would keep room for it twice.
+        let mut connection = Box::pin(self.builder.serve_connection(TokioIo::new(wire), answering));
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             () = terms.over() => None,

@@ -129,7 +129,7 @@ async fn idle_connections_cost_little_and_hold_up_nobody() {
         assert_eq!(gateway.create("order-1").await.status, 200);
     }
     let mut held = Vec::new();
-    for (kind, most) in [("silent", 6), ("kept", 24)] {
+    for (kind, most) in [("silent", 6), ("kept", 22)] {
         let before = resident(process);
         for _ in 0..EACH {
             let mut stream = connect(&gateway.listen).await;
