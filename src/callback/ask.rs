@@ -112,6 +112,7 @@ impl Asker {
                 own_digits: String::new(),
                 bank_code: Some(bank.code.to_owned()),
                 amount: None,
+                closed: false,
                 created: Account::READ,
                 expires: None,
                 handle: Handle::Classic {

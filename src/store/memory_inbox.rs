@@ -12,10 +12,12 @@ use jiff::Timestamp;
 
 use super::StoreError;
 use super::inbox::{
-    Again, Arrival, Attempt, Backlog, Event, EventKind, Fate, Inbox, Origin, Received, Replayed, State,
+    Again, Arrival, Attempt, Backlog, Counts, Event, EventKind, Fate, Identity, Inbox, Origin, Received, Replayed,
+    State,
 };
 use super::memory_watch::Watched;
 use crate::dialect::Dialect;
+use crate::dialect::amount::Amount;
 
 /// Events in memory.
 #[derive(Debug, Default)]
@@ -74,11 +76,10 @@ impl Events {
             return Ok(Received::Queued);
         };
         if row.event.state == State::Quarantined {
-            // What was not true then may be now.
-            let (id, counted) = (std::mem::take(&mut row.event.id), row.event.counted);
-            row.event = Event { id, counted, ..pending(arrival) };
-            let line = line(&row.event);
-            self.lines.entry(line).or_default().insert(n);
+            // What was not true then may be now. What has come in meanwhile goes first.
+            let counted = row.event.counted;
+            let Some(Row { event, .. }) = self.forget(n) else { return Ok(Received::Duplicate) };
+            self.insert(Event { id: event.id, counted, ..pending(arrival) }, Some(key))?;
             return Ok(Received::Queued);
         }
         if row.event.amount == Some(notice.amount) {
@@ -107,14 +108,50 @@ impl Events {
 
     fn forget_oldest(&mut self) -> Result<(), StoreError> {
         let ended = self.all.iter().find(|(_, row)| row.event.state != State::Pending).map(|(n, _)| *n);
-        let Some(row) = ended.and_then(|n| self.all.remove(&n)) else {
-            return Err(StoreError(format!("{EVENTS_MAX} events wait for the app already")));
-        };
+        match ended.and_then(|n| self.forget(n)) {
+            Some(_) => Ok(()),
+            None => Err(StoreError(format!("{EVENTS_MAX} events wait for the app already"))),
+        }
+    }
+
+    /// Takes out an event that stands in no line.
+    fn forget(&mut self, n: u64) -> Option<Row> {
+        let row = self.all.remove(&n)?;
         self.by_id.remove(&row.event.id);
         if let Some(key) = &row.key {
             self.by_key.remove(key);
         }
-        Ok(())
+        Some(row)
+    }
+
+    fn told(&self, merchant: &str, account_id: &str) -> Amount {
+        let is_of = |(whose, dialect, payment): &Key| {
+            let paid = payment.split_once('/').map(|(paid, _)| paid);
+            **whose == *merchant && *dialect == Dialect::Classic && paid == Some(account_id)
+        };
+        let rows = self.all.values().filter(|row| row.event.counted && row.key.as_ref().is_some_and(is_of));
+        rows.fold(Amount::ZERO, |sum, row| sum.saturating_add(row.event.amount.unwrap_or_default()))
+    }
+
+    fn identify(&mut self, identity: Identity) -> bool {
+        let Identity { id, payment, paid_at } = identity;
+        let Some(n) = self.by_id.get(&id).copied() else { return false };
+        let Some(event) = self.all.get(&n).map(|row| &row.event) else { return false };
+        let key = (Arc::clone(&event.merchant), event.dialect, payment);
+        let other = self.by_key.get(&key).copied().filter(|other| *other != n);
+        if let Some(other) = other.and_then(|other| self.all.get_mut(&other)) {
+            if other.event.state != State::Quarantined {
+                return false;
+            }
+            other.key = None;
+        }
+        let Some(row) = self.all.get_mut(&n) else { return false };
+        row.event.paid_at = Some(paid_at);
+        if let Some(before) = row.key.replace(key.clone()) {
+            self.by_key.remove(&before);
+        }
+        self.by_key.insert(key, n);
+        true
     }
 
     fn due(&self, merchant: &str, now: Timestamp, limit: usize) -> Vec<Event> {
@@ -132,6 +169,7 @@ impl Events {
         event.attempts = attempt.attempts;
         event.confirmed = attempt.confirmed;
         event.said = Some(attempt.said);
+        event.doubt = attempt.doubt;
         let end = match attempt.fate {
             Fate::Postponed(then) => {
                 event.due = Some(then);
@@ -143,11 +181,13 @@ impl Events {
         };
         (event.state, event.due, event.ended) = (end, None, Some(attempt.at));
         let line = line(event);
-        if attempt.counts && event.kind == EventKind::Paid && !event.counted {
+        if attempt.counts != Counts::Nothing && event.kind == EventKind::Paid && !event.counted {
             event.counted = true;
             let payment = row.key.as_ref().map(|(_, _, payment)| payment.clone());
             let (amount, paid_at) = (event.amount, event.paid_at.clone());
-            self.count(&line, payment.as_deref(), (amount, paid_at));
+            if attempt.counts == Counts::InFull {
+                self.count(&line, payment.as_deref(), (amount, paid_at));
+            }
         }
         if let Some(waiting) = self.lines.get_mut(&line) {
             waiting.remove(&n);
@@ -168,7 +208,7 @@ impl Events {
             return Replayed::Unreadable;
         }
         (event.state, event.due, event.ended) = (State::Pending, Some(again.now), None);
-        (event.attempts, event.until) = (0, again.until);
+        (event.attempts, event.until, event.doubt) = (0, again.until, None);
         let line = line(event);
         self.lines.entry(line).or_default().insert(n);
         Replayed::Queued
@@ -221,6 +261,7 @@ fn pending(arrival: &Arrival) -> Event {
         attempts: 0,
         confirmed: arrival.confirmed,
         counted: false,
+        doubt: None,
         amount: notice.filter(|_| arrival.kind == EventKind::Paid).map(|notice| notice.amount),
         paid_at: notice.and_then(|notice| notice.paid_at.clone()),
         status: notice.and_then(|notice| notice.status.clone()),
@@ -290,6 +331,14 @@ impl Inbox for MemoryInbox {
         };
         let found = events.all.iter().rev().find(|(_, row)| wanted(&row.event));
         ready(Ok(found.map(|(n, row)| events.shown(*n, &row.event)))).boxed()
+    }
+
+    fn told<'a>(&'a self, merchant: &'a str, account_id: &'a str) -> BoxFuture<'a, Result<Amount, StoreError>> {
+        ready(Ok(self.lock().told(merchant, account_id))).boxed()
+    }
+
+    fn identify(&self, identity: Identity) -> BoxFuture<'_, Result<bool, StoreError>> {
+        ready(Ok(self.lock().identify(identity))).boxed()
     }
 
     fn replay<'a>(&'a self, id: &'a str, again: Again) -> BoxFuture<'a, Result<Replayed, StoreError>> {

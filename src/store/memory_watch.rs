@@ -14,7 +14,7 @@ use super::StoreError;
 use super::inbox::{Arrival, EventKind, Received, State};
 use super::memory_inbox::{Events, Line, MemoryInbox};
 use super::watch::{Counted, Look, Looked, Watch, Watches};
-use crate::callback::notice::Notice;
+use crate::callback::notice::{self, Notice};
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
 use crate::reference::{Account, Handle};
@@ -103,9 +103,11 @@ impl Events {
     ) {
         let Some(watched) = self.watches.as_mut().and_then(|watches| watches.get_mut(line)) else { return };
         if is_of(&watched.account, payment) {
-            let paid_at = paid_at.as_deref().and_then(|time| time.parse().ok());
+            let paid_at = paid_at.as_deref().and_then(notice::moment);
             watched.latest = watched.latest.max(paid_at);
-            watched.total = watched.total.saturating_add(amount.unwrap_or_default());
+            if watched.account.dialect() == Dialect::Classic {
+                watched.total = watched.total.saturating_add(amount.unwrap_or_default());
+            }
         }
     }
 

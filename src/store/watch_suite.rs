@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::inbox::{Arrival, Attempt, EventKind, Fate, Origin, Received, State};
+use super::inbox::{Arrival, Attempt, Counts, EventKind, Fate, Origin, Received, State};
 use super::inbox_suite::paid;
 use super::suite::{Subject, account, at, classic_life};
 use super::watch::{Counted, Look, Looked, Watch};
@@ -101,7 +101,8 @@ pub(super) async fn payments_are_counted_once_when_they_end(subject: &mut impl S
         fate,
         said: String::new(),
         confirmed: true,
-        counts: fate != Fate::Quarantined,
+        counts: if fate == Fate::Quarantined { Counts::Nothing } else { Counts::InFull },
+        doubt: None,
     };
     for (id, time) in [("e1", 5), ("e2", 7)] {
         subject.next().inbox().receive(paid(id, &format!("   {ONE}"), time, "5000.00")).await.unwrap();
@@ -115,7 +116,7 @@ pub(super) async fn payments_are_counted_once_when_they_end(subject: &mut impl S
     assert_eq!(watch(subject, Dialect::Snap, ONE).await.counted.latest, Some(at(5)));
     // Nor does what was given up without having been found true.
     subject.next().inbox().receive(paid("e3", PADDED, 8, "5000.00")).await.unwrap();
-    let given_up = Attempt { counts: false, ..ended("e3", Fate::Dead) };
+    let given_up = Attempt { counts: Counts::Nothing, ..ended("e3", Fate::Dead) };
     subject.next().inbox().attempted(given_up).await.unwrap();
     assert_eq!(watch(subject, Dialect::Snap, ONE).await.counted.latest, Some(at(5)));
     // A new life begins with nothing.
@@ -180,15 +181,53 @@ pub(super) async fn a_payment_found_by_its_sum_is_not_told_again(subject: &mut i
             fate: Fate::Delivered,
             said: String::new(),
             confirmed: true,
-            counts: true,
+            counts: Counts::InFull,
+            doubt: None,
         };
         subject.next().inbox().attempted(attempt).await.unwrap();
     }
     let counted = watch(subject, Dialect::Classic, CLASSIC).await.counted;
     assert_eq!((counted.total, counted.pending), (amount("500.00"), Amount::ZERO));
+    assert_eq!(subject.next().inbox().told("sample", "VA1").await.unwrap(), amount("500.00"));
+    for (merchant, account_id) in [("other", "VA1"), ("sample", "VA"), ("sample", "VA10")] {
+        assert_eq!(subject.next().inbox().told(merchant, account_id).await.unwrap(), Amount::ZERO);
+    }
     let again = super::inbox::Again { now: at(10), until: at(99) };
     subject.next().inbox().replay("e1", again).await.unwrap();
     let replayed = watch(subject, Dialect::Classic, CLASSIC).await.counted;
     assert_eq!(replayed, counted, "what is sent again is counted already");
     assert_eq!(subject.next().inbox().event("e2").await.unwrap().unwrap().state, State::Delivered);
+}
+
+fn delivered(id: &str, counts: Counts) -> Attempt {
+    let (fate, said) = (Fate::Delivered, String::new());
+    Attempt { id: id.to_owned(), at: at(9), attempts: 1, fate, said, confirmed: false, counts, doubt: None }
+}
+
+pub(super) async fn what_nobody_could_confirm_is_told_and_not_counted(subject: &mut impl Subject) {
+    begin(subject).await;
+    remember(subject, (*classic_life("VA1", 1)).clone()).await;
+    let claim = classic("e1", "1", ("100.00", None), Origin::Callback);
+    subject.next().inbox().receive(claim).await.unwrap();
+    subject.next().inbox().attempted(delivered("e1", Counts::AsTold)).await.unwrap();
+    assert_eq!(watch(subject, Dialect::Classic, CLASSIC).await.counted, Counted::NOTHING);
+    assert_eq!(subject.next().inbox().told("sample", "VA1").await.unwrap(), amount("100.00"));
+}
+
+pub(super) async fn the_largest_sums_read_back(subject: &mut impl Subject) {
+    begin(subject).await;
+    remember(subject, (*classic_life("VA1", 1)).clone()).await;
+    remember(subject, (*account(PADDED, "R", at(1))).clone()).await;
+    let all = "9999999999999999.00";
+    for (id, key) in [("e1", "1"), ("e2", "2"), ("e3", "3")] {
+        subject.next().inbox().receive(classic(id, key, (all, None), Origin::Callback)).await.unwrap();
+        subject.next().inbox().attempted(delivered(id, Counts::InFull)).await.unwrap();
+    }
+    for (id, time) in [("s1", 5), ("s2", 6)] {
+        subject.next().inbox().receive(paid(id, PADDED, time, all)).await.unwrap();
+        subject.next().inbox().attempted(delivered(id, Counts::InFull)).await.unwrap();
+    }
+    assert_eq!(watch(subject, Dialect::Classic, CLASSIC).await.counted.total, Amount::LARGEST);
+    assert_eq!(watch(subject, Dialect::Snap, ONE).await.counted.total, Amount::ZERO, "SNAP has no sums");
+    assert_eq!(due(subject, 99, 99).await.len(), 2);
 }

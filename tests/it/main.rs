@@ -50,6 +50,7 @@ mod gateway_vectors;
 mod harness;
 #[cfg(test)]
 mod listeners;
+#[cfg(test)]
 mod payments;
 #[cfg(test)]
 mod sandbox;

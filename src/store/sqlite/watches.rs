@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::text::{iso, moment, unreadable};
 use super::{accounts, events};
-use crate::callback::notice::Notice;
+use crate::callback::notice::{self, Notice};
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
 use crate::reference::{Account, Handle};
@@ -72,14 +72,14 @@ pub(super) fn due(
     limit: usize,
 ) -> rusqlite::Result<Vec<Watch>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut due: Vec<Watch> = db
-        .prepare_cached(ENDING)?
-        .query_map(params![merchant, iso(now), iso(soon), limit], |row| read(db, row))?
-        .collect::<rusqlite::Result<_>>()?;
+    let mut ending = db.prepare_cached(ENDING)?;
+    // What ends soon comes first, but leaves room for others: it may be due again and again.
+    let ending = ending.query_map(params![merchant, iso(now), iso(soon), (limit + 1) / 2], |row| read(db, row))?;
+    let mut due = events::readable(ending, "a watched account")?;
     if due.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
         let mut others = db.prepare_cached(DUE)?;
-        for watch in others.query_map(params![merchant, iso(now), limit], |row| read(db, row))? {
-            let watch = watch?;
+        let others = others.query_map(params![merchant, iso(now), limit], |row| read(db, row))?;
+        for watch in events::readable(others, "a watched account")? {
             if !due.iter().any(|known| known.account == watch.account) {
                 due.push(watch);
             }
@@ -161,11 +161,16 @@ pub(super) fn count(db: &Connection, settled: &Settled) -> rusqlite::Result<()> 
     if !is_of(&life, payment.as_deref()) {
         return Ok(());
     }
-    let paid = paid_at.as_deref().and_then(|time| time.parse().ok()).map(iso);
+    let paid = paid_at.as_deref().and_then(notice::moment).map(iso);
     let latest = paid.into_iter().chain(latest).max();
-    let total = Amount::parse(&total).ok_or_else(|| unreadable("paid_total"))?;
-    let amount = amount.as_deref().and_then(Amount::parse).unwrap_or_default();
-    let counted = params![digits, merchant, dialect, latest, total.saturating_add(amount).to_string()];
+    let Some(total) = Amount::parse(&total) else {
+        tracing::error!("what is counted of an account cannot be read; a payment is told and not counted");
+        return Ok(());
+    };
+    // SNAP's payments are told apart by their times; only classic has sums.
+    let amount = amount.as_deref().filter(|_| dialect == Dialect::Classic.name());
+    let total = total.saturating_add(amount.and_then(Amount::parse).unwrap_or_default());
+    let counted = params![digits, merchant, dialect, latest, total.to_string()];
     db.prepare_cached(COUNT)?.execute(counted).map(|_| ())
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::dialect::OperationId;
 use crate::dialect::amount::Amount;
 use crate::store::StoredAnswer;
-use crate::store::inbox::{Attempt, EventKind, Fate, Origin, Received};
+use crate::store::inbox::{Attempt, Counts, EventKind, Fate, Origin, Received};
 use crate::store::inbox_suite::paid;
 
 fn refusal(folder: &TempDir) -> String {
@@ -135,14 +135,14 @@ async fn every_query_uses_an_index() {
             '2026', '2027', '2027', '2027', 1, 200, '[]', '[]', x'7b7d', NULL, NULL, zeroblob(32), 1, 1, NULL FROM k;
          WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 20000)
          INSERT INTO accounts SELECT '14629' || i, 'sample', 'snap', '14629' || i, i, NULL, NULL, '2026', 'R', 'T',
-            '   14629', 'C', NULL, NULL, NULL, '2027', NULL FROM k;
+            '   14629', 'C', NULL, NULL, NULL, '2027', NULL, 0 FROM k;
          WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 20000)
          INSERT INTO events SELECT i, 'evt_' || i, 'sample', 'snap', '14629' || i, 'P' || i, 'delivered', '2026', NULL,
-            '2027', '2026', '2027', 1, 0, '1.00', NULL, NULL, NULL, x'7b7d', 'va.paid', 'callback', 1
+            '2027', '2026', '2027', 1, 0, '1.00', NULL, NULL, NULL, x'7b7d', 'va.paid', 'callback', 1, NULL, 0
             FROM k;
          WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 20000)
-         INSERT INTO watches SELECT '14629' || i, 'sample', 'snap', '2026', '2028', '2027', NULL, 1, NULL, '0.00', NULL
-            FROM k;",
+         INSERT INTO watches SELECT '14629' || i, 'sample', 'snap', '2026', '2028', '2027', NULL, 1, NULL, '0.00', NULL,
+            NULL, 0, 0 FROM k;",
     )
     .unwrap();
     let queries = [
@@ -171,6 +171,8 @@ async fn every_query_uses_an_index() {
         events::ENDED_SINCE,
         events::BACKLOG,
         events::PRUNE,
+        events::TOLD,
+        events::RELEASE,
         watches::ENDING,
         watches::DUE,
         watches::ONE,
@@ -237,6 +239,7 @@ fn fixture() -> Vec<(Intent, Option<End>, Option<Arc<Account>>)> {
         own_digits: "12345678".to_owned(),
         bank_code: Some("002".to_owned()),
         amount: Amount::parse("150000.00"),
+        closed: false,
         created: at(1),
         expires: None,
         handle: Handle::Classic {
@@ -309,7 +312,8 @@ async fn the_file_of_version_3_opens() {
             fate,
             said: "200".to_owned(),
             confirmed: false,
-            counts: true,
+            counts: Counts::InFull,
+            doubt: None,
         };
         store.inbox().attempted(delivered).await.unwrap();
         drop(store);
@@ -346,4 +350,22 @@ async fn holds_the_fixture(store: &SqliteStore) {
             assert_eq!(store.account("sample", learned.dialect(), &query).await.unwrap(), Some(learned));
         }
     }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    store.watches().take_up(at(0)).await.unwrap();
+    for number in ["   1462912345678901", "   1462912345678902"] {
+        store.remember(account(number, "R", at(1))).await.unwrap();
+        store.inbox().receive(paid(number, number, 1, "5000.00")).await.unwrap();
+    }
+    let db = Connection::open(folder.path().join("ayova.db")).unwrap();
+    db.execute("UPDATE watches SET paid_total = 'much' WHERE digits = '1462912345678901'", []).unwrap();
+    db.execute("UPDATE events SET amount = 'much' WHERE digits = '1462912345678901'", []).unwrap();
+    let due = store.watches().due("sample", at(9), at(9), 10).await.unwrap();
+    assert_eq!(due.iter().map(|watch| watch.account.digits()).collect::<Vec<_>>(), ["1462912345678902"]);
+    let due = store.inbox().due("sample", at(9), 10).await.unwrap();
+    assert_eq!(due.iter().map(|event| event.digits.as_str()).collect::<Vec<_>>(), ["1462912345678902"]);
 }
