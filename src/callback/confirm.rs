@@ -99,7 +99,7 @@ impl Confirmer {
         let asked = self.clock.now();
         let answer = match self.ask(&case).await {
             Said::Shown(answer) => Some(answer),
-            Said::Refused => None,
+            Said::Refused | Said::Declined => None,
             Said::NoAnswer => return Ok(self.later(event, "upstream could not be asked", event.doubt)),
             Said::NobodyToAsk => return Ok(Checked::Contradicted(TOO_LITTLE)),
         };

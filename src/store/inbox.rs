@@ -21,6 +21,18 @@ use crate::dialect::amount::Amount;
 /// long as an operator may want to send it again.
 pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
+/// What one merchant's quarantine holds at most; beyond that its oldest events are forgotten. Whoever can
+/// fill it knows the callbacks' address, and must not be able to fill the disk.
+pub(in crate::store) const ASIDE_MAX: Aside = Aside { rows: 100_000, bytes: 256 << 20 };
+
+/// A bound of a quarantine.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Aside {
+    pub(in crate::store) rows: usize,
+    /// Of bodies.
+    pub(in crate::store) bytes: usize,
+}
+
 /// What an event tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {

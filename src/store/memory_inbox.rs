@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use super::StoreError;
 use super::inbox::{
-    Again, Arrival, Attempt, Backlog, Counts, Event, EventKind, Fate, Identity, Inbox, Origin, Received, Replayed,
-    State,
+    ASIDE_MAX, Again, Arrival, Attempt, Backlog, Counts, Event, EventKind, Fate, Identity, Inbox, Origin, Received,
+    Replayed, State,
 };
 use super::memory_watch::Watched;
 use crate::dialect::Dialect;
@@ -32,6 +32,8 @@ pub(super) struct Events {
     by_key: HashMap<Key, u64>,
     /// Pending ones of each account, in order.
     pub(super) lines: HashMap<Line, BTreeSet<u64>>,
+    /// Those in quarantine, by merchant, with the bytes of their bodies.
+    aside: HashMap<Arc<str>, (BTreeSet<u64>, usize)>,
     /// Accounts that are looked at; none where nobody asked for it.
     pub(super) watches: Option<HashMap<Line, Watched>>,
 }
@@ -99,24 +101,54 @@ impl Events {
         if let Some(key) = &key {
             self.by_key.insert(key.clone(), n);
         }
-        if event.state == State::Pending {
+        let (merchant, bytes, state) = (Arc::clone(&event.merchant), event.body.len(), event.state);
+        if state == State::Pending {
             self.lines.entry(line(&event)).or_default().insert(n);
         }
         self.all.insert(n, Row { event, key });
+        if state == State::Quarantined {
+            self.put_aside(n, &merchant, bytes);
+        }
         Ok(())
     }
 
     fn forget_oldest(&mut self) -> Result<(), StoreError> {
-        let ended = self.all.iter().find(|(_, row)| row.event.state != State::Pending).map(|(n, _)| *n);
-        match ended.and_then(|n| self.forget(n)) {
+        let aside = self.aside.values().filter_map(|(numbers, _)| numbers.first()).min().copied();
+        let ended = || self.all.iter().find(|(_, row)| row.event.state != State::Pending).map(|(n, _)| *n);
+        match aside.or_else(ended).and_then(|n| self.forget(n)) {
             Some(_) => Ok(()),
             None => Err(StoreError(format!("{EVENTS_MAX} events wait for the app already"))),
+        }
+    }
+
+    fn put_aside(&mut self, n: u64, merchant: &Arc<str>, bytes: usize) {
+        let (numbers, sum) = self.aside.entry(Arc::clone(merchant)).or_default();
+        numbers.insert(n);
+        *sum += bytes;
+        while let Some(oldest) = self.too_much_aside(merchant) {
+            self.forget(oldest);
+        }
+    }
+
+    /// What has to go of a merchant's quarantine.
+    fn too_much_aside(&self, merchant: &Arc<str>) -> Option<u64> {
+        let (numbers, bytes) = self.aside.get(merchant)?;
+        let too_much = numbers.len() > ASIDE_MAX.rows || *bytes > ASIDE_MAX.bytes;
+        numbers.first().copied().filter(|_| too_much)
+    }
+
+    fn take_back(&mut self, n: u64, merchant: &Arc<str>, bytes: usize) {
+        if let Some((numbers, sum)) = self.aside.get_mut(merchant)
+            && numbers.remove(&n)
+        {
+            *sum = sum.saturating_sub(bytes);
         }
     }
 
     /// Takes out an event that stands in no line.
     fn forget(&mut self, n: u64) -> Option<Row> {
         let row = self.all.remove(&n)?;
+        self.take_back(n, &row.event.merchant, row.event.body.len());
         self.by_id.remove(&row.event.id);
         if let Some(key) = &row.key {
             self.by_key.remove(key);
@@ -181,6 +213,7 @@ impl Events {
         };
         (event.state, event.due, event.ended) = (end, None, Some(attempt.at));
         let line = line(event);
+        let aside = (end == State::Quarantined).then(|| (Arc::clone(&event.merchant), event.body.len()));
         if attempt.counts != Counts::Nothing && event.kind == EventKind::Paid && !event.counted {
             event.counted = true;
             let payment = row.key.as_ref().map(|(_, _, payment)| payment.clone());
@@ -194,6 +227,9 @@ impl Events {
             if waiting.is_empty() {
                 self.lines.remove(&line);
             }
+        }
+        if let Some((merchant, bytes)) = aside {
+            self.put_aside(n, &merchant, bytes);
         }
     }
 
@@ -209,7 +245,8 @@ impl Events {
         }
         (event.state, event.due, event.ended) = (State::Pending, Some(again.now), None);
         (event.attempts, event.until, event.doubt) = (0, again.until, None);
-        let line = line(event);
+        let (line, merchant, bytes) = (line(event), Arc::clone(&event.merchant), event.body.len());
+        self.take_back(n, &merchant, bytes);
         self.lines.entry(line).or_default().insert(n);
         Replayed::Queued
     }
@@ -351,5 +388,30 @@ impl Inbox for MemoryInbox {
 
     fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>, StoreError>> {
         ready(Ok(self.lock().backlog())).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::inbox_suite::paid;
+
+    #[test]
+    fn a_quarantine_is_bounded_and_forgets_its_oldest() {
+        let inbox = MemoryInbox::default();
+        let mut events = inbox.lock();
+        let body = bytes::Bytes::from(vec![b' '; 200 << 10]);
+        let forged = |n: usize| {
+            let paid = paid(&n.to_string(), "   1462912345678901", 0, "5000.00");
+            Arrival { doubt: Some("it is not signed"), body: body.clone(), ..(*paid).clone() }
+        };
+        let fit = ASIDE_MAX.bytes / body.len();
+        events.receive(&paid("e", "   1462912345678901", 0, "5000.00")).unwrap();
+        for n in 0..fit + 5 {
+            events.receive(&forged(n)).unwrap();
+        }
+        assert_eq!(events.all.len(), 1 + fit);
+        let kept = |id: &str| events.by_id.contains_key(id);
+        assert_eq!((kept("e"), kept("4"), kept("5"), kept(&(fit + 4).to_string())), (true, false, true, true));
     }
 }

@@ -22,7 +22,7 @@ use super::memory::MemoryStore;
 use super::sqlite::{Options, SqliteStore};
 use super::watch_suite::{
     a_payment_found_by_its_sum_is_not_told_again, accounts_are_due_when_they_were_said_to_be,
-    payments_are_counted_once_when_they_end, the_largest_sums_read_back,
+    payments_are_counted_once_when_they_end, the_largest_sums_read_back, what_ends_soon_leaves_room_for_others,
     what_nobody_could_confirm_is_told_and_not_counted,
     what_was_there_before_is_watched_and_what_it_was_paid_is_unknown,
 };
@@ -165,6 +165,7 @@ every_backend! {
     an_event_can_turn_out_to_be_a_payment_no_other_is,
     what_nobody_could_confirm_is_told_and_not_counted,
     the_largest_sums_read_back,
+    what_ends_soon_leaves_room_for_others,
     what_has_ended_can_be_sent_again_in_its_place,
     the_backlog_is_counted_by_merchant,
     accounts_are_due_when_they_were_said_to_be,

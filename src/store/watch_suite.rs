@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::inbox::{Arrival, Attempt, Counts, EventKind, Fate, Origin, Received, State};
 use super::inbox_suite::paid;
 use super::suite::{Subject, account, at, classic_life};
-use super::watch::{Counted, Look, Looked, Watch};
+use super::watch::{Counted, Look, Looked, Misses, Watch};
 use crate::callback::notice::Notice;
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
@@ -39,7 +39,8 @@ async fn looked(subject: &mut dyn Subject, look: Look) -> Looked {
 
 fn waits(watch: Watch, next: i64) -> Look {
     let expires = watch.expires;
-    Look { watch, at: None, expires, next: Some(at(next)), before: None, found: vec![] }
+    let misses = watch.misses;
+    Look { watch, at: None, expires, next: Some(at(next)), before: None, misses, found: vec![] }
 }
 
 fn amount(text: &str) -> Amount {
@@ -62,6 +63,11 @@ pub(super) async fn accounts_are_due_when_they_were_said_to_be(subject: &mut imp
     let both = due(subject, 20, 60).await;
     assert_eq!(both[0].expires, Some(at(50)), "what is about to end comes first");
     assert_eq!(both.len(), 2);
+    let missed = Misses { since: Some(at(20)), looks: 3, refused: 1 };
+    let waiting = both[0].clone();
+    assert_eq!(looked(subject, Look { misses: missed, ..waits(waiting, 20) }).await, Looked::Recorded(0));
+    let both = due(subject, 20, 60).await;
+    assert_eq!(both[0].misses, missed);
     let end = Look { at: Some(at(21)), next: None, ..waits(both[0].clone(), 0) };
     assert_eq!(looked(subject, end.clone()).await, Looked::Recorded(0));
     assert_eq!(looked(subject, end).await, Looked::Stale, "it was looked at since");
@@ -73,6 +79,7 @@ pub(super) async fn accounts_are_due_when_they_were_said_to_be(subject: &mut imp
     assert_eq!(due(subject, 99, 99).await.len(), 2);
     let again = watch(subject, Dialect::Snap, &digits).await;
     assert_eq!((again.looked, again.expires), (Some(at(21)), None), "and its end is not known any more");
+    assert_eq!(again.misses, Misses::default());
 }
 
 pub(super) async fn what_was_there_before_is_watched_and_what_it_was_paid_is_unknown(subject: &mut impl Subject) {
@@ -230,4 +237,16 @@ pub(super) async fn the_largest_sums_read_back(subject: &mut impl Subject) {
     assert_eq!(watch(subject, Dialect::Classic, CLASSIC).await.counted.total, Amount::LARGEST);
     assert_eq!(watch(subject, Dialect::Snap, ONE).await.counted.total, Amount::ZERO, "SNAP has no sums");
     assert_eq!(due(subject, 99, 99).await.len(), 2);
+}
+
+pub(super) async fn what_ends_soon_leaves_room_for_others(subject: &mut impl Subject) {
+    begin(subject).await;
+    for n in 1..=8_u8 {
+        let known = account(&format!("   146291234567890{n}"), "R", at(1));
+        let expires = at(if n <= 6 { 50 } else { 5_000 });
+        remember(subject, Account { expires: Some(expires), ..(*known).clone() }).await;
+    }
+    let due = subject.next().watches().due("sample", at(9), at(60), 4).await.unwrap();
+    let ends: Vec<bool> = due.iter().map(|watch| watch.expires == Some(at(50))).collect();
+    assert_eq!((ends.len(), &ends[..2]), (4, &[true, true][..]));
 }

@@ -569,3 +569,35 @@ async fn what_a_confirmed_event_says_of_its_account_is_the_records() {
     assert_eq!((&data["confirmed"], &data["trxId"]), (&json!(true), &shown["virtualAccountData"]["trxId"]));
     assert_ne!(data["referenceNo"], "SOMEBODY-ELSES");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_account_upstream_never_shows_again_is_asked_about_less_and_less_and_then_given_up() {
+    const DAY: u64 = 24 * 3_600;
+    let circle = sweeping().await;
+    circle.account(1).await;
+    fault(&circle, json!({"status": 500, "body": ""})).await;
+    seconds(2 * DAY).await;
+    let failed = r#"ayova_sweeps_total{merchant="sample",dialect="snap",result="failed"}"#;
+    let looks = circle.world.metric(failed).await;
+    assert!((45.0..60.0).contains(&looks), "{looks} in two days");
+    seconds(6 * DAY).await;
+    let asked = circle.world.wire.calls().len();
+    seconds(DAY).await;
+    assert_eq!((circle.world.wire.calls().len(), circle.taken().len()), (asked, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_ends_when_upstream_does_not_know_it_twice() {
+    let circle = sweeping().await;
+    let account = circle.account(1).await;
+    seconds(24 * 3_600 + 200).await;
+    // A question that is not taken says nothing of the account.
+    for (status, code, long) in [(400, "4002400", 150), (404, "4042412", 100)] {
+        let answer = format!(r#"{{"responseCode":"{code}","responseMessage":"No"}}"#);
+        fault(&circle, json!({"status": status, "body": answer})).await;
+        seconds(long).await;
+        assert_eq!(circle.taken(), [], "{status}");
+    }
+    seconds(3_600).await;
+    assert_eq!(told(&circle), [expired(&account)]);
+}

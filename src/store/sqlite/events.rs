@@ -15,8 +15,8 @@ use super::watches::{self, Settled};
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
 use crate::store::inbox::{
-    Again, Arrival, Attempt, Backlog, Counts, Doubt, Event, EventKind, Fate, Identity, Origin, RETENTION, Received,
-    Replayed, State,
+    ASIDE_MAX, Again, Arrival, Aside, Attempt, Backlog, Counts, Doubt, Event, EventKind, Fate, Identity, Origin,
+    RETENTION, Received, Replayed, State,
 };
 use crate::store::memory::after;
 use crate::store::memory_inbox::{DIFFERS, PERHAPS_FOUND};
@@ -102,6 +102,9 @@ pub(super) fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Re
 
 /// Inserts it, pending or for the given reason in quarantine.
 fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusqlite::Result<()> {
+    if quarantine.is_some() {
+        bound_aside(db, &arrival.merchant)?;
+    }
     let notice = arrival.notice.as_ref().ok();
     let state = if quarantine.is_some() { State::Quarantined } else { State::Pending };
     let paid = notice.filter(|_| arrival.kind == EventKind::Paid);
@@ -128,6 +131,20 @@ fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusql
         ":body": &*arrival.body,
     })?;
     Ok(())
+}
+
+/// Now and then, before another event goes into quarantine: forgets what there is too much of. To find that
+/// takes a look at all of them.
+fn bound_aside(db: &Connection, merchant: &str) -> rusqlite::Result<()> {
+    let newest: Option<i64> = db.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?;
+    if newest.is_some_and(|newest| newest % BETWEEN_BOUNDS == 0) {
+        forget_aside(db, merchant, ASIDE_MAX)?;
+    }
+    Ok(())
+}
+
+pub(super) fn forget_aside(db: &Connection, merchant: &str, most: Aside) -> rusqlite::Result<usize> {
+    db.prepare_cached(FORGET_ASIDE)?.execute(params![merchant, rows(most.rows), rows(most.bytes)])
 }
 
 /// A payment that was in quarantine is announced again.
@@ -167,6 +184,11 @@ fn attempted(db: &Connection, attempt: &Attempt) -> rusqlite::Result<()> {
         Fate::Dead => State::Dead,
         Fate::Quarantined => State::Quarantined,
     };
+    if state == State::Quarantined
+        && let Some(event) = one(db, &attempt.id)?
+    {
+        bound_aside(db, &event.merchant)?;
+    }
     let ended = named_params! {
         ":id": attempt.id,
         ":state": state.name(),
@@ -444,6 +466,19 @@ SELECT id FROM events WHERE received_at >= ?1 AND state IN ('delivered', 'dead')
 
 pub(super) const BACKLOG: &str = "
 SELECT merchant, count(*) AS pending, min(received_at) AS oldest FROM events WHERE state = 'pending' GROUP BY merchant";
+
+const NEWEST: &str = "SELECT max(n) FROM events";
+
+/// Numbers of events between two looks at how much is in quarantine.
+const BETWEEN_BOUNDS: i64 = 64;
+
+pub(super) const FORGET_ASIDE: &str = "
+DELETE FROM events WHERE n IN (
+    SELECT n FROM (
+        SELECT n, row_number() OVER newest AS place, sum(length(body)) OVER newest AS bytes
+        FROM events WHERE state = 'quarantined' AND merchant = ?1 WINDOW newest AS (ORDER BY n DESC)
+    ) WHERE place > ?2 OR bytes > ?3
+)";
 
 pub(super) const PRUNE: &str =
     "DELETE FROM events WHERE n IN (SELECT n FROM events WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
