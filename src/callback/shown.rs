@@ -196,7 +196,7 @@ fn can_be_earlier(shown: &Shown, latest: &Latest, claim: &Notice, known: &Known<
         .created()
         .zip(claim.paid_at())
         .is_some_and(|(created, paid)| paid < created.checked_sub(CLOCKS_APART).unwrap_or(Timestamp::MIN));
-    // An update may have changed the amount since: then it is the older one, which the newest has too.
+    // Somebody else may have changed the amount: then it can be the one the newest has.
     let odd = known.closed().is_some_and(|closed| claim.amount != closed && claim.amount != latest.amount);
     shown.state != State::PaidUp && !too_early && !odd
 }
@@ -222,9 +222,10 @@ fn judge_sum(shown: &Shown, claim: &Notice, known: &Known<'_>) -> Verdict {
     match (known.closed(), claim.total) {
         (Some(closed), _) if claim.amount == closed => Verdict::Confirmed,
         (Some(_), _) => Verdict::NotShown,
-        (None, Some(total)) if with <= total && total <= sum => Verdict::Confirmed,
-        (None, Some(_)) => Verdict::NotShown,
-        (None, None) => possible,
+        (None, Some(total)) if total > sum => Verdict::NotShown,
+        (None, Some(total)) if with <= total => Verdict::Confirmed,
+        // It says nothing of the sum, or comes behind one that was made later.
+        (None, _) => possible,
     }
 }
 
@@ -419,7 +420,8 @@ mod tests {
         // One that takes any: the sum the payment led to has to fit.
         assert_eq!(judge("50.00", Some("150.00"), false, "100.00"), Verdict::Confirmed);
         assert_eq!(judge("50.00", Some("400.00"), false, "100.00"), Verdict::Confirmed);
-        assert_eq!(judge("50.00", Some("149.00"), false, "100.00"), Verdict::NotShown);
+        assert_eq!(judge("50.00", Some("149.00"), false, "100.00"), Verdict::Hidden, "out of order");
+        assert_eq!(judge("50.00", Some("149.00"), false, "351.00"), Verdict::NotShown);
         assert_eq!(judge("50.00", Some("401.00"), false, "100.00"), Verdict::NotShown);
         assert_eq!(judge("50.00", None, false, "350.00"), Verdict::Hidden);
         assert_eq!(judge("50.00", None, false, "351.00"), Verdict::NotShown, "more than was paid");

@@ -32,7 +32,7 @@ pub struct Account {
     pub bank_code: Option<String>,
     /// The amount of the last successful create or update.
     pub amount: Option<Amount>,
-    /// Whether it is known to take exactly that amount.
+    /// Whether it is known to have taken exactly that amount all its life.
     pub closed: bool,
     /// When the create was sent, by the clock but after what was known of the number when it began: the
     /// newest wins. [`Account::READ`] where no create taught it.
@@ -196,9 +196,7 @@ pub fn learn_update(known: &Account, sent_reference: Option<&str>, request: Opti
     let value = request.and_then(|request| request.root().at(&["totalAmount", "value"])?.as_str());
     let mut account = known.clone();
     account.amount = value.and_then(Amount::parse).or(account.amount);
-    if account.dialect() == Dialect::Snap {
-        account.closed = account.amount.is_some_and(|amount| !amount.is_zero());
-    }
+    account.closed &= account.amount == known.amount;
     if let (Handle::Snap { reference_no, .. }, Some(sent)) = (&mut account.handle, sent_reference) {
         sent.clone_into(reference_no);
     }
