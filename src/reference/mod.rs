@@ -449,6 +449,21 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_amount_is_the_only_one_until_it_is_changed() {
+        let merchant = Arc::from("sample");
+        let (request, answer) = exchange(CLASSIC, "cls-create-bni-dynamic-closed");
+        let known = learn_create(Dialect::Classic, &lesson(&merchant, &request, &answer, "C")).unwrap();
+        assert!(known.closed);
+        let update = |text: &str| {
+            let request = format!(r#"{{"totalAmount":{{"value":"{text}","currency":"IDR"}}}}"#);
+            learn_update(&known, None, Some(&Document::parse(Bytes::from(request)).unwrap()))
+        };
+        assert!(update(&known.amount.unwrap().to_string()).closed);
+        assert!(!update("999999.00").closed);
+        assert!(learn_update(&known, None, None).closed);
+    }
+
+    #[test]
     fn bni_never_goes_down() {
         let merchant = Arc::from("sample");
         let (request, answer) = exchange(CLASSIC, "cls-create-bni-dynamic-closed");

@@ -102,9 +102,7 @@ pub(super) fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Re
 
 /// Inserts it, pending or for the given reason in quarantine.
 fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusqlite::Result<()> {
-    if quarantine.is_some() {
-        bound_aside(db, &arrival.merchant)?;
-    }
+    bound_aside(db, &arrival.merchant)?;
     let notice = arrival.notice.as_ref().ok();
     let state = if quarantine.is_some() { State::Quarantined } else { State::Pending };
     let paid = notice.filter(|_| arrival.kind == EventKind::Paid);
@@ -133,8 +131,8 @@ fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusql
     Ok(())
 }
 
-/// Now and then, before another event goes into quarantine: forgets what there is too much of. To find that
-/// takes a look at all of them.
+/// Every so many events: forgets what there is too much of in quarantine. To find that takes a look at all
+/// that is there.
 fn bound_aside(db: &Connection, merchant: &str) -> rusqlite::Result<()> {
     let newest: Option<i64> = db.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?;
     if newest.is_some_and(|newest| newest % BETWEEN_BOUNDS == 0) {
@@ -184,11 +182,6 @@ fn attempted(db: &Connection, attempt: &Attempt) -> rusqlite::Result<()> {
         Fate::Dead => State::Dead,
         Fate::Quarantined => State::Quarantined,
     };
-    if state == State::Quarantined
-        && let Some(event) = one(db, &attempt.id)?
-    {
-        bound_aside(db, &event.merchant)?;
-    }
     let ended = named_params! {
         ":id": attempt.id,
         ":state": state.name(),
@@ -470,7 +463,7 @@ SELECT merchant, count(*) AS pending, min(received_at) AS oldest FROM events WHE
 const NEWEST: &str = "SELECT max(n) FROM events";
 
 /// Numbers of events between two looks at how much is in quarantine.
-const BETWEEN_BOUNDS: i64 = 64;
+const BETWEEN_BOUNDS: i64 = 256;
 
 pub(super) const FORGET_ASIDE: &str = "
 DELETE FROM events WHERE n IN (
