@@ -109,6 +109,7 @@ async fn create(store: &SqliteStore, n: usize) -> Result<(), Failure> {
         own_digits: format!("{n:011}"),
         bank_code: Some("014".to_owned()),
         amount: None,
+        closed: false,
         created: now,
         expires: None,
         handle: Handle::Snap {

@@ -101,6 +101,7 @@ fn found_by_any_form(number: &SnapNumber, code: &str) {
         amount: None,
         created: Timestamp::UNIX_EPOCH,
         expires: None,
+        closed: false,
         handle: Handle::Snap {
             partner_service_id: number.partner_service_id().to_owned(),
             customer_no: "CUST000123".to_owned(),

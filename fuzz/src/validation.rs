@@ -178,7 +178,17 @@ fn account(operation: &Operation, asking: &Asking<'_>) -> Account {
         }
     };
     let (merchant, bank_code) = (Arc::from("sample"), Some("014".to_owned()));
-    Account { merchant, number, own_digits, bank_code, amount: None, created: Account::READ, expires: None, handle }
+    Account {
+        merchant,
+        number,
+        own_digits,
+        bank_code,
+        amount: None,
+        created: Account::READ,
+        expires: None,
+        closed: false,
+        handle,
+    }
 }
 
 /// What is between app and gateway stays there.

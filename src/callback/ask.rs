@@ -1,7 +1,8 @@
 //! Asks upstream about an account a callback names, or one that is watched.
 //!
-//! Promises never to use the app's own allowance: where the merchant has a limit, questions wait for a
-//! quarter of its rate, which they have to themselves. Judges nothing.
+//! Promises never to use the app's own allowance, and never to flood upstream whatever comes in:
+//! questions wait for a quarter of the merchant's rate, which they have to themselves, or for a rate of
+//! ours where it has none. Judges nothing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,8 +37,8 @@ pub struct Asker {
 
 struct Asking {
     merchant: Arc<Merchant>,
-    /// A tick a question; absent without a limit.
-    pace: Option<Mutex<Interval>>,
+    /// A tick a question.
+    pace: Mutex<Interval>,
 }
 
 impl fmt::Debug for Asker {
@@ -51,8 +52,10 @@ impl fmt::Debug for Asker {
 pub enum Said {
     /// It shows the account.
     Shown(Arc<(Bytes, Document)>),
-    /// It refuses: it does not know such an account.
+    /// It does not know such an account.
     Refused,
+    /// It does not take the question.
+    Declined,
     /// It could not be asked.
     NoAnswer,
     /// Too little is known of the account to ask about it.
@@ -71,8 +74,9 @@ impl Asker {
     ) -> Self {
         let asking = |merchant: &Arc<Merchant>| {
             let limit = configs.iter().find(|config| config.name == merchant.name)?.rate_limit.as_ref();
-            let pace = limit.map(|limit| Mutex::new(pace(limit.rate.per_second.get() / SHARE)));
-            Some((Arc::clone(&merchant.name), Asking { merchant: Arc::clone(merchant), pace }))
+            let per_second = limit.map_or(PER_SECOND, |limit| limit.rate.per_second.get() / SHARE);
+            let (merchant, pace) = (Arc::clone(merchant), Mutex::new(pace(per_second)));
+            Some((Arc::clone(&merchant.name), Asking { merchant, pace }))
         };
         Self { inquirer, entropy, merchants: merchants.iter().filter_map(asking).collect(), patience }
     }
@@ -112,6 +116,7 @@ impl Asker {
                 own_digits: String::new(),
                 bank_code: Some(bank.code.to_owned()),
                 amount: None,
+                closed: false,
                 created: Account::READ,
                 expires: None,
                 handle: Handle::Classic {
@@ -130,20 +135,18 @@ impl Asker {
 
     async fn snap(&self, merchant: &str, subject: Option<Subject>) -> Said {
         let Some((errand, subject)) = self.errand(merchant).await.zip(subject) else { return Said::NobodyToAsk };
-        said(self.inquirer.snap(errand, &subject).await)
+        said(Dialect::Snap, self.inquirer.snap(errand, &subject).await)
     }
 
     async fn classic(&self, account: &Account) -> Said {
         let Some(errand) = self.errand(&account.merchant).await else { return Said::NobodyToAsk };
-        said(self.inquirer.classic(errand, account).await)
+        said(Dialect::Classic, self.inquirer.classic(errand, account).await)
     }
 
     /// Waits for its turn.
     async fn errand(&self, merchant: &str) -> Option<Errand> {
         let asking = self.merchants.get(merchant)?;
-        if let Some(pace) = &asking.pace {
-            pace.lock().await.tick().await;
-        }
+        asking.pace.lock().await.tick().await;
         Some(Errand {
             merchant: Arc::clone(&asking.merchant),
             deadline: Instant::now() + self.patience,
@@ -163,10 +166,11 @@ impl Asker {
     }
 }
 
-fn said(asked: Result<Asked, Error>) -> Said {
+fn said(dialect: Dialect, asked: Result<Asked, Error>) -> Said {
     let Ok(Asked { answer, .. }) = asked else { return Said::NoAnswer };
     match (answer.status.as_u16(), answer.document) {
         (200..=299, Some(document)) => Said::Shown(Arc::new((answer.body, document))),
+        (400 | 412, _) if dialect == Dialect::Snap => Said::Declined,
         // Of classic's 503 only a refusal gets here (`errors.md` section 1).
         (400 | 404 | 412 | 503, _) => Said::Refused,
         _ => Said::NoAnswer,
@@ -182,3 +186,6 @@ pub(super) fn pace(per_second: u32) -> Interval {
 
 /// The part of a merchant's rate that questions of our own may use, beside the app's whole rate.
 const SHARE: u32 = 4;
+
+/// Questions a second of a merchant without a limit.
+const PER_SECOND: u32 = 50;

@@ -1,22 +1,24 @@
 //! Asks upstream whether what a callback says is true, before the app is told.
 //!
 //! Promises that what upstream contradicts is never delivered as paid. Upstream may be a moment behind
-//! its own callback, so it is asked again for a while before that is final; while it cannot be asked
-//! the event waits. One answer serves all events that had come in before the question.
+//! its own callback, so it has to deny it three times at least, and for a while, before that is final;
+//! while it cannot be asked the event waits. One answer serves all events that had come in before the
+//! question.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::ask::{Asker, Said};
-use super::shown::{self, Claim, Verdict};
+use super::notice::{self, Notice};
+use super::recent::{About, Heard, Recent};
+use super::shown::{self, Known, Verdict};
 use crate::clock::SharedClock;
-use crate::dialect::Dialect;
+use crate::dialect::amount::Amount;
+use crate::dialect::{Attach, Dialect, Identity as Id};
 use crate::document::Document;
-use crate::reference::AccountQuery;
-use crate::store::inbox::Event;
+use crate::reference::{Account, AccountQuery};
+use crate::store::inbox::{Doubt, Event, Identity};
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Confirmation, Metrics};
 
@@ -27,16 +29,7 @@ pub struct Confirmer {
     store: Arc<dyn Store>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
-    /// Answers of the last moments.
-    fresh: Mutex<HashMap<Key, Fresh>>,
-}
-
-type Key = (Arc<str>, Dialect, String);
-
-#[derive(Clone, Debug)]
-struct Fresh {
-    asked: Timestamp,
-    answer: Arc<(Bytes, Document)>,
+    recent: Recent,
 }
 
 /// What became of it.
@@ -44,19 +37,33 @@ struct Fresh {
 pub enum Checked {
     /// Upstream says so too.
     Confirmed,
-    /// Upstream shows a later payment of the account, before which this one cannot be seen.
+    /// Upstream says so too, and when it was paid, which the callback does not.
+    Identified(String),
+    /// It can be true, and nobody can tell.
     Hidden,
     /// To be asked again then.
-    Later(Timestamp, &'static str),
+    Later(Timestamp, &'static str, Option<Doubt>),
     /// Upstream says otherwise.
     Contradicted(&'static str),
+}
+
+/// An event and what is known of the account it names.
+struct Case<'a> {
+    event: &'a Event,
+    body: Document,
+    claim: Notice,
+    /// The account's record, if the claim is about that life of the number.
+    account: Option<Arc<Account>>,
+    about: About,
+    /// How long upstream may not know the account.
+    known_within: SignedDuration,
 }
 
 impl Confirmer {
     /// Asks through this asker.
     #[must_use]
     pub fn new(asker: Arc<Asker>, store: Arc<dyn Store>, clock: SharedClock, metrics: Arc<Metrics>) -> Self {
-        Self { asker, store, clock, metrics, fresh: Mutex::default() }
+        Self { asker, store, clock, metrics, recent: Recent::default() }
     }
 
     /// Asks about one event.
@@ -65,11 +72,11 @@ impl Confirmer {
             Ok(checked) => checked,
             Err(error) => {
                 tracing::warn!(merchant = &*event.merchant, %error, "what is known of an account cannot be read");
-                self.later(event, "the store could not be read")
+                self.later(event, "the store could not be read", event.doubt)
             }
         };
         let result = match &checked {
-            Checked::Confirmed => Confirmation::Confirmed,
+            Checked::Confirmed | Checked::Identified(_) => Confirmation::Confirmed,
             Checked::Hidden => Confirmation::Hidden,
             Checked::Later(..) => Confirmation::Open,
             Checked::Contradicted(_) => Confirmation::Contradicted,
@@ -79,89 +86,151 @@ impl Confirmer {
     }
 
     async fn find_out(&self, event: &Event) -> Result<Checked, StoreError> {
-        let key = (Arc::clone(&event.merchant), event.dialect, event.digits.clone());
-        // A denial may be out of date by now; that something was paid stays true.
-        if let Some(answer) = self.known(&key, event.received)
-            && let verdict @ (Verdict::Confirmed | Verdict::Hidden) = self.judge(event, &answer.1).await?
-        {
-            return Ok(if verdict == Verdict::Confirmed { Checked::Confirmed } else { Checked::Hidden });
+        let Some(case) = self.case(event).await? else { return Ok(Checked::Contradicted(TOO_LITTLE)) };
+        // That something was paid stays true; that it was not may be out of date, unless the question was
+        // asked late enough.
+        if let Some(heard) = self.recent.since(&case.about, event.received) {
+            match self.judge(&case, &heard).await? {
+                Ok(checked) => return Ok(checked),
+                Err((patience, why)) if is_final(&heard, patience) => return Ok(Checked::Contradicted(why)),
+                Err(_) => {}
+            }
         }
         let asked = self.clock.now();
-        Ok(match self.ask(event).await? {
-            Said::Shown(answer) => {
-                self.keep(key, Fresh { asked, answer: Arc::clone(&answer) });
-                match self.judge(event, &answer.1).await? {
-                    Verdict::Confirmed => Checked::Confirmed,
-                    Verdict::Hidden => Checked::Hidden,
-                    Verdict::NotShown => self.doubt(event, SHOWN_WITHIN, "upstream does not show this payment"),
-                }
-            }
-            Said::Refused => self.doubt(event, KNOWN_WITHIN, "upstream does not know this account"),
-            Said::NoAnswer => self.later(event, "upstream could not be asked"),
-            Said::NobodyToAsk => Checked::Contradicted("it says too little of its account to ask upstream about it"),
+        let answer = match self.ask(&case).await {
+            Said::Shown(answer) => Some(answer),
+            Said::Refused | Said::Declined => None,
+            Said::NoAnswer => return Ok(self.later(event, "upstream could not be asked", event.doubt)),
+            Said::NobodyToAsk => return Ok(Checked::Contradicted(TOO_LITTLE)),
+        };
+        let heard = self.recent.keep(&case.about, event.received, (asked, answer));
+        Ok(match self.judge(&case, &heard).await? {
+            Ok(checked) => checked,
+            Err(denial) => self.doubt(event, &heard, denial),
         })
     }
 
-    async fn ask(&self, event: &Event) -> Result<Said, StoreError> {
+    async fn case<'a>(&self, event: &'a Event) -> Result<Option<Case<'a>>, StoreError> {
+        let Ok(body) = Document::parse(event.body.clone()) else { return Ok(None) };
+        let Ok(mut claim) = notice::read(event.dialect, &body) else { return Ok(None) };
+        // Which payment it is may have been found out before.
+        claim.paid_at = claim.paid_at.or_else(|| event.paid_at.clone());
         let query = AccountQuery { digits: event.digits.clone(), whole: true, ..AccountQuery::default() };
-        if let Some(account) = self.store.account(&event.merchant, event.dialect, &query).await? {
-            return Ok(self.asker.about(&account).await);
+        let recorded = self.store.account(&event.merchant, event.dialect, &query).await?;
+        // Of another life of the number than the recorded one nothing is known.
+        let is_other = claim.account_id.as_deref().zip(recorded.as_deref().and_then(id)).is_some_and(|(a, b)| a != b);
+        let known_within = if is_other { SHOWN_WITHIN } else { KNOWN_WITHIN };
+        let account = recorded.filter(|_| !is_other);
+        let about = About {
+            merchant: Arc::clone(&event.merchant),
+            dialect: event.dialect,
+            digits: event.digits.clone(),
+            account_id: claim.account_id.clone().unwrap_or_default(),
+        };
+        Ok(Some(Case { event, body, claim, account, about, known_within }))
+    }
+
+    async fn ask(&self, case: &Case<'_>) -> Said {
+        match &case.account {
+            Some(account) => self.asker.about(account).await,
+            None => self.asker.about_stranger(&case.event.merchant, case.event.dialect, &case.body).await,
         }
-        let Ok(callback) = Document::parse(event.body.clone()) else { return Ok(Said::NobodyToAsk) };
-        Ok(self.asker.about_stranger(&event.merchant, event.dialect, &callback).await)
     }
 
-    async fn judge(&self, event: &Event, answer: &Document) -> Result<Verdict, StoreError> {
-        let watch = self.store.watches().watch(&event.merchant, event.dialect, &event.digits).await?;
-        let claim = Claim { amount: event.amount.unwrap_or_default(), paid_at: event.paid_at.as_deref() };
-        let counted = watch.as_ref().map(|watch| watch.counted);
-        let asked = watch.and_then(|watch| watch.account.amount);
-        let shown = shown::read(event.dialect, answer);
-        Ok(shown.map_or(Verdict::NotShown, |shown| shown::judge(&shown, claim, counted, asked)))
+    /// What the answer says of the claim; where it denies it, for how long that may be a mistake, and why.
+    async fn judge(&self, case: &Case<'_>, heard: &Heard) -> Result<Result<Checked, Denial>, StoreError> {
+        let Some(answer) = &heard.answer else { return Ok(Err((case.known_within, NOT_KNOWN))) };
+        let Some(shown) = shown::read(case.event.dialect, &answer.1) else { return Ok(Err((SHOWN_WITHIN, NOT_SHOWN))) };
+        let Event { merchant, dialect, digits, .. } = case.event;
+        let counted = match &case.account {
+            Some(_) => self.store.watches().watch(merchant, *dialect, digits).await?.map(|watch| watch.counted),
+            None => None,
+        };
+        let told = match (&case.claim.account_id, dialect) {
+            (Some(account_id), Dialect::Classic) => self.store.inbox().told(merchant, account_id).await?,
+            _ => Amount::ZERO,
+        };
+        let known = Known { account: case.account.as_deref(), counted, told };
+        Ok(match shown::judge(&shown, &case.claim, &known) {
+            Verdict::Confirmed => Ok(Checked::Confirmed),
+            Verdict::Hidden => Ok(Checked::Hidden),
+            Verdict::NotShown => Err((SHOWN_WITHIN, NOT_SHOWN)),
+            Verdict::Newest => match self.identify(case, &shown, counted.and_then(|counted| counted.latest)).await? {
+                Some(paid_at) => Ok(Checked::Identified(paid_at)),
+                None => Err((SHOWN_WITHIN, NOT_SHOWN)),
+            },
+        })
     }
 
-    /// Final after a while, to be asked again before.
-    fn doubt(&self, event: &Event, patience: SignedDuration, why: &'static str) -> Checked {
-        if self.clock.now().duration_since(event.received) >= patience {
+    /// Makes the event the newest payment that is shown, unless that is known already; when it was paid.
+    async fn identify(
+        &self,
+        case: &Case<'_>,
+        shown: &shown::Shown,
+        counted: Option<Timestamp>,
+    ) -> Result<Option<String>, StoreError> {
+        let Some((paid_at, moment)) = shown.latest.as_ref().and_then(|latest| latest.paid_at.clone()) else {
+            return Ok(None);
+        };
+        if moment.zip(counted).is_some_and(|(moment, counted)| moment <= counted) {
+            return Ok(None);
+        }
+        let payment = notice::payment_key(&case.claim.number, &paid_at, case.claim.amount);
+        let identity = Identity { id: case.event.id.clone(), payment, paid_at: paid_at.clone() };
+        Ok(self.store.inbox().identify(identity).await?.then_some(paid_at))
+    }
+
+    /// Final after a while and three denials, to be asked again before. A denial of another kind than the
+    /// last begins anew.
+    fn doubt(&self, event: &Event, heard: &Heard, (patience, why): Denial) -> Checked {
+        let before = event.doubt.filter(|_| !heard.is_new_kind);
+        let doubt = Doubt {
+            since: before.map_or(heard.first, |doubt| doubt.since.min(heard.first)),
+            denials: before.map_or(heard.times, |doubt| heard.times.max(doubt.denials.saturating_add(1))),
+        };
+        if doubt.denials >= DENIALS && heard.last.duration_since(doubt.since) >= patience {
             return Checked::Contradicted(why);
         }
-        self.later(event, why)
+        self.later(event, why, Some(doubt))
     }
 
-    /// The older an event is, the longer the pause.
-    fn later(&self, event: &Event, why: &'static str) -> Checked {
+    /// The longer an event is in doubt, or has waited, the longer the pause.
+    fn later(&self, event: &Event, why: &'static str, doubt: Option<Doubt>) -> Checked {
         let now = self.clock.now();
-        let pause = (now.duration_since(event.received) / 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        Checked::Later(now.checked_add(pause).unwrap_or(Timestamp::MAX), why)
+        let since = doubt.map_or(event.received, |doubt| doubt.since);
+        let pause = (now.duration_since(since) / 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        Checked::Later(now.checked_add(pause).unwrap_or(Timestamp::MAX), why, doubt)
     }
+}
 
-    /// An answer to a question that was asked after the event had come in.
-    fn known(&self, key: &Key, received: Timestamp) -> Option<Arc<(Bytes, Document)>> {
-        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        fresh.get(key).filter(|fresh| fresh.asked > received).map(|fresh| Arc::clone(&fresh.answer))
-    }
+/// For how long a denial may be a mistake, and what was denied.
+type Denial = (SignedDuration, &'static str);
 
-    fn keep(&self, key: Key, answer: Fresh) {
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        if fresh.len() >= FRESH_MAX {
-            fresh.retain(|_, known| answer.asked.duration_since(known.asked) < FRESH_FOR);
-        }
-        if fresh.len() < FRESH_MAX {
-            fresh.insert(key, answer);
-        }
-    }
+/// Which life of its number an account is.
+fn id(account: &Account) -> Option<&str> {
+    account.value(Attach::Identity(Id::AccountId))
+}
+
+/// Whether what was heard after an event had come in is enough to give it up.
+fn is_final(heard: &Heard, patience: SignedDuration) -> bool {
+    heard.times >= DENIALS && heard.last.duration_since(heard.first) >= patience
 }
 
 /// How long upstream may be behind its own callback: its state comes from the same system, and its last
 /// try to deliver from the first minute.
 const SHOWN_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 
-/// How long upstream may say that it does not know an account: a refusal can have other causes.
+/// How long upstream may say that it does not know an account: a refusal can have other causes. Of an
+/// account id that is not the recorded one it may not for longer than that it does not show a payment,
+/// or anybody could hold up that number's events.
 const KNOWN_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Denials it takes at least.
+const DENIALS: u32 = 3;
 
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 
-/// Answers that are kept at most, and for how long where there are more.
-const FRESH_MAX: usize = 1_024;
-const FRESH_FOR: SignedDuration = SignedDuration::from_secs(30);
+const TOO_LITTLE: &str = "it says too little of its account to ask upstream about it";
+const NOT_SHOWN: &str = "upstream does not show this payment";
+const NOT_KNOWN: &str = "upstream does not know this account";

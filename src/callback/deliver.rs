@@ -29,7 +29,7 @@ use crate::crash::{self, Place};
 use crate::entropy::Entropy;
 use crate::reference::AccountQuery;
 use crate::store::Store;
-use crate::store::inbox::{Attempt, Event, EventKind, Fate};
+use crate::store::inbox::{Attempt, Counts, Event, EventKind, Fate};
 use crate::telemetry::metrics::{Delivery, Metrics};
 use crate::upstream::{HttpsClient, https_client};
 
@@ -146,8 +146,8 @@ impl Deliverer {
     /// One attempt and its record; the event's id. Until it is recorded the event is not tried again.
     async fn deliver(&self, mut event: Event, stop: &CancellationToken) -> String {
         let attempt = match self.check(&mut event).await {
-            None => self.tried(&event).await,
-            Some(unsent) => unsent,
+            Ok(counts) => self.tried(&event, counts).await,
+            Err(unsent) => unsent,
         };
         self.tell(&event, attempt.fate, &attempt.said);
         while let Err(error) = self.means.store.inbox().attempted(attempt.clone()).await {
@@ -159,29 +159,33 @@ impl Deliverer {
         event.id
     }
 
-    /// Whether it may go out; if not, what follows instead.
-    async fn check(&self, event: &mut Event) -> Option<Attempt> {
-        // What had an end before was found true then.
+    /// Whether it may go out, and what it then adds; if not, what follows instead.
+    async fn check(&self, event: &mut Event) -> Result<Counts, Attempt> {
+        // What had an end before was found true, or possible, then.
         let is_claim = event.kind == EventKind::Paid && !event.confirmed && !event.counted;
-        let confirmer = self.means.confirm.as_ref().filter(|_| is_claim)?;
-        let (fate, said) = match confirmer.check(event).await {
+        let Some(confirmer) = self.means.confirm.as_ref().filter(|_| is_claim) else { return Ok(Counts::InFull) };
+        let (fate, said, doubt) = match confirmer.check(event).await {
             Checked::Confirmed => {
                 event.confirmed = true;
-                return None;
+                return Ok(Counts::InFull);
             }
-            Checked::Hidden => return None,
-            Checked::Later(_, why) if self.means.clock.now() >= event.until => (Fate::Dead, why),
-            Checked::Later(then, why) => (Fate::Postponed(then.min(event.until)), why),
-            Checked::Contradicted(why) => (Fate::Quarantined, why),
+            Checked::Identified(paid_at) => {
+                (event.confirmed, event.paid_at) = (true, Some(paid_at));
+                return Ok(Counts::InFull);
+            }
+            Checked::Hidden => return Ok(Counts::AsTold),
+            Checked::Later(_, why, doubt) if self.means.clock.now() >= event.until => (Fate::Dead, why, doubt),
+            Checked::Later(then, why, doubt) => (Fate::Postponed(then.min(event.until)), why, doubt),
+            Checked::Contradicted(why) => (Fate::Quarantined, why, event.doubt),
         };
         // What ends without having been found true is neither told nor counted.
         let (at, said) = (self.means.clock.now(), said.to_owned());
-        let (confirmed, counts) = (false, false);
-        Some(Attempt { id: event.id.clone(), at, attempts: event.attempts, fate, said, confirmed, counts })
+        let (confirmed, counts) = (false, Counts::Nothing);
+        Err(Attempt { id: event.id.clone(), at, attempts: event.attempts, fate, said, confirmed, counts, doubt })
     }
 
     /// One attempt.
-    async fn tried(&self, event: &Event) -> Attempt {
+    async fn tried(&self, event: &Event, counts: Counts) -> Attempt {
         let (outcome, said) = self.attempt(event).await;
         crash::pass(Place::Told);
         let now = self.means.clock.now();
@@ -192,7 +196,8 @@ impl Deliverer {
             Next::Again(then) => Fate::Postponed(then),
             Next::Dead => Fate::Dead,
         };
-        Attempt { id: event.id.clone(), at: now, attempts, fate, said, confirmed: event.confirmed, counts: true }
+        let (confirmed, doubt) = (event.confirmed, None);
+        Attempt { id: event.id.clone(), at: now, attempts, fate, said, confirmed, counts, doubt }
     }
 
     /// Posts it once.

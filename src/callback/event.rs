@@ -80,8 +80,9 @@ fn ids(event: &Event, document: Option<&Document>, account: Option<&Account>) ->
     let (mut trx_id, mut reference_no) = known.unzip();
     // An answer's reference may be the question's own id; a callback's is the payment's or the create's.
     if let Some(notice) = notice.filter(|_| event.origin == Origin::Callback) {
-        trx_id = notice.trx_id.or(trx_id);
-        reference_no = notice.reference_no.or(reference_no);
+        // Of the two the record is the one nobody else can have written.
+        trx_id = trx_id.or(notice.trx_id);
+        reference_no = reference_no.or(notice.reference_no);
     }
     Ids { number, trx_id, reference_no, currency }
 }
@@ -111,6 +112,7 @@ mod tests {
             attempts: 0,
             confirmed: true,
             counted: false,
+            doubt: None,
             amount: Amount::parse("150000.00").filter(|_| kind == EventKind::Paid),
             paid_at: Some("2026-01-05T10:00:00+07:00".to_owned()),
             status: Some("Active".to_owned()),

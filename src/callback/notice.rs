@@ -47,16 +47,22 @@ impl Notice {
     /// When it was paid, where that can be told.
     #[must_use]
     pub fn paid_at(&self) -> Option<Timestamp> {
-        self.paid_at.as_deref().and_then(|time| time.parse().ok())
+        self.paid_at.as_deref().and_then(moment)
     }
+}
+
+/// A time as upstream writes it; one that does not say where is Jakarta's.
+#[must_use]
+pub fn moment(written: &str) -> Option<Timestamp> {
+    let local = || JAKARTA.to_timestamp(written.parse::<jiff::civil::DateTime>().ok()?).ok();
+    written.parse().ok().or_else(local)
 }
 
 /// What all that is said of one SNAP payment has in common (`callbacks.md` section 4). The same moment
 /// may be written in more than one way.
 #[must_use]
-fn payment_key(number: &str, time: &str, amount: Amount) -> String {
-    let moment: Option<Timestamp> = time.parse().ok();
-    let time = moment.map_or_else(|| time.to_owned(), |moment| moment.display_with_offset(JAKARTA).to_string());
+pub(super) fn payment_key(number: &str, time: &str, amount: Amount) -> String {
+    let time = moment(time).map_or_else(|| time.to_owned(), |moment| moment.display_with_offset(JAKARTA).to_string());
     format!("{}/{time}/{amount}", without_blanks(number))
 }
 
@@ -81,14 +87,19 @@ fn snap(body: &Document, data: Value<'_>) -> Result<Notice, &'static str> {
     let key = paid_at.map(|time| payment_key(&number, time, amount));
     Ok(Notice {
         amount,
-        currency,
         paid_at: paid_at.map(str::to_owned),
         status: text(data, "virtualAccountStatus"),
         trx_id: text(data, "trxId"),
         reference_no: text(data, "referenceNo"),
         account_id: None,
         total: None,
-        key: key.unwrap_or_else(|| whole(body)),
+        // One that claims other money is no copy of it.
+        key: match (key, currency.as_str()) {
+            (Some(key), "IDR") => key,
+            (Some(key), currency) => format!("{key}/{currency}"),
+            (None, _) => whole(body),
+        },
+        currency,
         number,
     })
 }
@@ -99,7 +110,12 @@ fn classic(body: &Document, data: Value<'_>) -> Result<Notice, &'static str> {
     let (amount, currency) = payment.member("amount").and_then(money).ok_or("it names no amount paid")?;
     let reference_no = text(payment, "trxRefID");
     let account_id = text(data, "virtualAccountId");
-    let key = account_id.as_ref().zip(reference_no.as_ref());
+    let key = match (&account_id, &reference_no) {
+        (Some(account), Some(reference)) => format!("{account}/{reference}"),
+        // Whose it is says the key all the same: what was told of an account is added up by it.
+        (Some(account), None) => format!("{account}/{}", whole(body)),
+        (None, _) => whole(body),
+    };
     Ok(Notice {
         number,
         amount,
@@ -107,7 +123,7 @@ fn classic(body: &Document, data: Value<'_>) -> Result<Notice, &'static str> {
         paid_at: None,
         status: text(data, "virtualAccountStatus"),
         trx_id: None,
-        key: key.map_or_else(|| whole(body), |(account, reference)| format!("{account}/{reference}")),
+        key,
         total: data.member("totalAmount").and_then(money).map(|(total, _)| total),
         account_id,
         reference_no,
@@ -191,6 +207,14 @@ mod tests {
         let extra = json!({"latestPaidAmount": "1.00", "latestPaidTime": "2026-01-05T14:22:10+07:00"});
         let moved = read(json!({"virtualAccountNo": "1", "additionalInfo": extra})).unwrap();
         assert_eq!(moved.key, "1/2026-01-05T14:22:10+07:00/1.00");
+    }
+
+    #[test]
+    fn a_time_that_does_not_say_where_is_jakartas() {
+        let key = |time: &str| payment_key("1", time, Amount::from_hundredths(100));
+        assert_eq!(key("2026-01-05T14:22:10"), key("2026-01-05T07:22:10Z"));
+        assert_eq!(moment("2026-01-05 14:22:10"), "2026-01-05T14:22:10+07:00".parse().ok());
+        assert_eq!(moment("yesterday"), None);
     }
 
     #[test]

@@ -64,6 +64,8 @@ struct Receiving {
     sources: Sources,
     /// Whether a right signature is all the confirmation an event needs.
     signature_confirms: bool,
+    /// Generations that are offered. Of the others nobody could be asked whether it is true.
+    dialects: Vec<Dialect>,
     /// By merchant code.
     merchants: HashMap<Arc<str>, Merchant>,
     means: Means,
@@ -107,10 +109,15 @@ impl Receiver {
             let (name, check) = (Arc::clone(&merchant.name), Check::of(&callbacks.verify, merchant));
             Some((Arc::clone(&merchant.merchant_code), Merchant { name, retry_for, check }))
         });
+        let upstream = &config.upstream;
         Self(Arc::new(Receiving {
             secret: callbacks.secret.clone(),
             sources: callbacks.sources.clone(),
             signature_confirms: callbacks.confirm != Confirm::Always,
+            dialects: [(Dialect::Snap, upstream.snap.enabled), (Dialect::Classic, upstream.classic.enabled)]
+                .into_iter()
+                .filter_map(|(dialect, enabled)| enabled.then_some(dialect))
+                .collect(),
             merchants: merchants.collect(),
             means,
         }))
@@ -160,7 +167,7 @@ impl Receiving {
         // Hashes are of one length whatever was sent, so that comparing tells nothing about either.
         let hash = |text: &str| digest(&SHA256, text.as_bytes());
         verify_slices_are_equal(hash(secret).as_ref(), hash(self.secret.expose()).as_ref()).ok()?;
-        let dialect = Dialect::ALL.into_iter().find(|known| known.name() == dialect)?;
+        let dialect = self.dialects.iter().copied().find(|known| known.name() == dialect)?;
         parts.next().is_none().then_some((dialect, self.merchants.get(code)?))
     }
 

@@ -28,7 +28,7 @@ use crate::document::Document;
 use crate::entropy::Entropy;
 use crate::reference::Account;
 use crate::store::inbox::{Arrival, EventKind, Origin};
-use crate::store::watch::{Counted, Look, Looked, Watch};
+use crate::store::watch::{Counted, Look, Looked, Misses, Watch};
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::{Metrics, Sweeping};
 
@@ -95,7 +95,9 @@ impl Sweeper {
     async fn look_at(&self, watch: Watch) {
         let now = self.means.clock.now();
         let dialect = watch.account.dialect();
-        let recorded = match next_look(&watch, &self.sweep) {
+        // Of one whose looks showed nothing, the last of them said when to look again.
+        let planned = if watch.misses.looks > 0 { Some(now) } else { next_look(&watch, &self.sweep) };
+        let recorded = match planned {
             Some(next) if next > now => self.record(Look::wait(watch, next)).await.map(|_| None),
             Some(_) => self.ask(watch).await.map(Some),
             None => self.record(Look { next: None, ..Look::wait(watch, now) }).await.map(|_| None),
@@ -116,13 +118,16 @@ impl Sweeper {
         let said = self.means.asker.about(&watch.account).await;
         let now = self.means.clock.now();
         let look = match said {
-            Said::Shown(answer) => self.judge(watch, at, &answer),
-            Said::Refused | Said::NobodyToAsk => self.own_judgement(watch, at),
-            Said::NoAnswer => {
-                let again = after(now, self.sweep.every.min(ASK_AGAIN));
-                self.record(Look::wait(watch, again)).await?;
-                return Ok(Sweeping::Failed);
+            Said::Shown(answer) => match shown::read(watch.account.dialect(), &answer.1) {
+                Some(shown) => self.judge(watch, at, (&shown, &answer)),
+                None => return self.missed(watch, now, false).await,
+            },
+            Said::NobodyToAsk => self.own_judgement(watch, at),
+            Said::Refused if watch.misses.refused > 0 && is_over(watch.expires, &self.sweep, at) => {
+                self.own_judgement(watch, at)
             }
+            Said::Refused => return self.missed(watch, now, true).await,
+            Said::Declined | Said::NoAnswer => return self.missed(watch, now, false).await,
         };
         let paid = look.found.iter().any(|found| found.kind == EventKind::Paid);
         let over = look.found.iter().any(|found| found.kind == EventKind::Expired);
@@ -138,33 +143,61 @@ impl Sweeper {
         }
     }
 
+    /// The look showed nothing: the longer that goes on, the longer until the next one, and after a week
+    /// nobody looks any more.
+    async fn missed(&self, watch: Watch, now: Timestamp, refused: bool) -> Result<Sweeping, StoreError> {
+        let misses = watch.misses;
+        let since = misses.since.unwrap_or(now);
+        let misses = Misses {
+            since: Some(since),
+            looks: misses.looks.saturating_add(1),
+            refused: if refused { misses.refused.saturating_add(1) } else { misses.refused },
+        };
+        let over = is_over(watch.expires, &self.sweep, now);
+        let next = if now >= after(since, MISSED_MAX) && (over || watch.expires.is_none()) {
+            let merchant = &*self.merchant;
+            tracing::error!(merchant, "an account that ayoconnect does not show is not looked at any more: ask for it");
+            None
+        } else {
+            let regular = if refused && !over { self.sweep.every } else { self.sweep.every.min(ASK_AGAIN) };
+            Some(after(now, back_off(regular, misses.looks)))
+        };
+        self.record(Look { next, misses, ..Look::wait(watch, now) }).await?;
+        Ok(Sweeping::Failed)
+    }
+
     fn record(&self, look: Look) -> futures_util::future::BoxFuture<'_, Result<Looked, StoreError>> {
         self.means.store.watches().looked(look)
     }
 
     /// What upstream shows, held against what is known.
-    fn judge(&self, watch: Watch, at: Timestamp, answer: &Arc<(Bytes, Document)>) -> Look {
-        let (body, document) = &**answer;
+    fn judge(&self, watch: Watch, at: Timestamp, (shown, answer): (&Shown, &(Bytes, Document))) -> Look {
+        let (body, document) = answer;
         let account = Arc::clone(&watch.account);
-        let Some(shown) = shown::read(account.dialect(), document) else { return self.own_judgement(watch, at) };
-        let expires = shown.expires.or(watch.expires);
+        let expires = ends(&account, shown.expires, watch.expires);
+        // What is in line may be true or not: until that is known nothing is settled for good.
+        let unsettled = !watch.counted.pending.is_zero();
         let mut found = Vec::new();
         let mut before = None;
         if watch.counted.whole {
-            let notice = missing(&account, &shown, watch.counted, document);
+            let notice = missing(&account, shown, watch.counted, document);
             found.extend(notice.map(|notice| self.arrival(&account, EventKind::Paid, notice, body.clone())));
-        } else {
-            before = Some(counted_so_far(&account, &shown, watch.counted));
+        } else if !unsettled {
+            before = Some(counted_so_far(&account, shown, watch.counted));
         }
         let ended = shown.state == State::Expired || is_over(expires, &self.sweep, at);
-        if ended && shown.state != State::PaidUp && watch.counted.whole {
-            let ends = expires.unwrap_or(at);
-            let notice = end(&account, ends, shown.word.clone());
+        if ended && shown.state != State::PaidUp && watch.counted.whole && !unsettled {
+            let notice = end(&account, expires.filter(|ends| *ends <= at).unwrap_or(at), shown.word.clone());
             found.push(self.arrival(&account, EventKind::Expired, notice, body.clone()));
         }
         let looked = Watch { looked: Some(at), expires, ..watch.clone() };
         let next = (!ended && shown.state != State::PaidUp).then(|| next_look(&looked, &self.sweep)).flatten();
-        Look { watch, at: Some(at), expires, next, before, found }
+        let misses = Misses::default();
+        if next.is_none() && unsettled {
+            let next = after(at, self.sweep.every);
+            return Look { expires, misses, found, ..Look::wait(watch, next) };
+        }
+        Look { watch, at: Some(at), expires, next, before, misses, found }
     }
 
     /// Upstream says nothing of it: only its own time counts.
@@ -182,6 +215,7 @@ impl Sweeper {
             at: Some(at),
             expires,
             before: None,
+            misses: Misses::default(),
             found: found.into_iter().collect(),
         }
     }
@@ -207,8 +241,8 @@ impl Sweeper {
 impl Look {
     /// Nothing was asked; it is looked at then.
     fn wait(watch: Watch, next: Timestamp) -> Self {
-        let expires = watch.expires;
-        Self { watch, at: None, expires, next: Some(next), before: None, found: Vec::new() }
+        let (expires, misses) = (watch.expires, watch.misses);
+        Self { watch, at: None, expires, next: Some(next), before: None, misses, found: Vec::new() }
     }
 }
 
@@ -223,6 +257,21 @@ pub fn next_look(watch: &Watch, sweep: &Sweep) -> Option<Timestamp> {
     let beforehand = before(expires, sweep.before_expiry);
     let looks = [Some(routine).filter(|_| last < expires), Some(beforehand), Some(afterwards)];
     looks.into_iter().flatten().filter(|look| *look > last).min()
+}
+
+/// When an account ends. In SNAP the answer says so. In classic what it says may be no clock's time
+/// (`protocol/README.md` row 24), and what was asked for may be from before an update: the later counts.
+fn ends(account: &Account, shown: Option<Timestamp>, known: Option<Timestamp>) -> Option<Timestamp> {
+    match account.dialect() {
+        Dialect::Snap => shown.or(known),
+        Dialect::Classic => shown.max(known),
+    }
+}
+
+/// The pause after so many looks in a row that showed nothing: twice as long each time, up to a bound.
+fn back_off(regular: Duration, looks: u32) -> Duration {
+    let doubled = regular.saturating_mul(1_u32.checked_shl(looks.saturating_sub(1)).unwrap_or(u32::MAX));
+    doubled.min(regular.max(BACK_OFF_MAX))
 }
 
 fn is_over(expires: Option<Timestamp>, sweep: &Sweep, now: Timestamp) -> bool {
@@ -301,5 +350,22 @@ const AT_ONCE: usize = 4;
 /// Questions a second of one merchant's sweeper, whatever its limit.
 const PER_SECOND: u32 = 20;
 
-/// Pause after a question without an answer, where the schedule is slower.
+/// First pause after a question without an answer, where the schedule is slower, and the longest.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+const BACK_OFF_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// How long an account that upstream does not show is looked at beyond its end.
+const MISSED_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_an_hour() {
+        let minutes: Vec<u64> = (1..=9).map(|looks| back_off(ASK_AGAIN, looks).as_secs() / 60).collect();
+        assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(back_off(ASK_AGAIN, u32::MAX), BACK_OFF_MAX);
+        assert_eq!(back_off(Duration::from_secs(7_200), 3).as_secs(), 7_200, "never sooner than it is regularly");
+    }
+}

@@ -67,8 +67,7 @@ pub fn run(args: &CallbacksArgs) -> Result<(), Failure> {
                 (None, since) => format!("/callbacks/replay?since={}", escaped(since.as_deref().unwrap_or_default())),
             };
             let answer = said(ask(args.admin, Method::POST, &path, None)?)?;
-            let count = answer.get("replayed").and_then(Value::as_u64).unwrap_or_default();
-            print(&format!("{count} to be delivered again\n"))
+            print(&replayed(&answer))
         }
     }
 }
@@ -83,6 +82,13 @@ fn said((status, answer): (StatusCode, Value)) -> Result<Value, Failure> {
     }
     let error = answer.get("error").and_then(Value::as_str).unwrap_or("the gateway refused it");
     Err(Failure::Failed(error.to_owned()))
+}
+
+fn replayed(answer: &Value) -> String {
+    let count = answer.get("replayed").and_then(Value::as_u64).unwrap_or_default();
+    let more = answer.get("more").and_then(Value::as_bool).unwrap_or_default();
+    let rest = if more { "; there are more: replay from where these end, with a later --since" } else { "" };
+    format!("{count} to be delivered again{rest}\n")
 }
 
 fn table(answer: &Value) -> String {
@@ -109,3 +115,17 @@ Examples:
   ayova callbacks show evt_0f1e2d3c4b5a69788796a5b4c3d2e1f0
   ayova callbacks replay evt_0f1e2d3c4b5a69788796a5b4c3d2e1f0
   ayova callbacks replay --since 2026-01-05T10:00:00+07:00";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::replayed;
+
+    #[test]
+    fn what_is_left_of_a_replay_is_said() {
+        assert_eq!(replayed(&json!({"replayed": 1})), "1 to be delivered again\n");
+        assert_eq!(replayed(&json!({"replayed": 2, "more": false})), "2 to be delivered again\n");
+        assert!(replayed(&json!({"replayed": 10_000, "more": true})).contains("later --since"));
+    }
+}

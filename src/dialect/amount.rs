@@ -17,6 +17,9 @@ impl Amount {
     /// Nothing, which SNAP writes for an open amount.
     pub const ZERO: Self = Self { hundredths: 0 };
 
+    /// The largest that can be written and read back.
+    pub const LARGEST: Self = Self { hundredths: 999_999_999_999_999_999 };
+
     /// So many hundredths, the form in which a configuration holds an amount.
     #[must_use]
     pub const fn from_hundredths(hundredths: u64) -> Self {
@@ -47,10 +50,11 @@ impl Amount {
         self.hundredths == 0
     }
 
-    /// The sum, or the largest amount where it would not fit.
+    /// The sum, or the largest amount where it would not fit: a sum can be read back like any other.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
-        Self { hundredths: self.hundredths.saturating_add(other.hundredths) }
+        let hundredths = self.hundredths.saturating_add(other.hundredths);
+        if hundredths > Self::LARGEST.hundredths { Self::LARGEST } else { Self { hundredths } }
     }
 
     /// What is left; nothing where the other is more.
@@ -97,6 +101,8 @@ mod tests {
             assert_eq!(Amount::parse(text), None, "{text:?}");
         }
         assert!(Amount::parse("1.00") > Amount::parse("0.99"));
+        let sum = Amount::LARGEST.saturating_add(Amount::parse("9999999999999999.00").unwrap());
+        assert_eq!((Amount::parse(&sum.to_string()), sum), (Some(sum), Amount::LARGEST), "a sum reads back");
         assert!(!Amount::parse("0.50").unwrap().is_whole());
     }
 }

@@ -32,6 +32,8 @@ pub struct Account {
     pub bank_code: Option<String>,
     /// The amount of the last successful create or update.
     pub amount: Option<Amount>,
+    /// Whether it is known to have taken exactly that amount all its life.
+    pub closed: bool,
     /// When the create was sent, by the clock but after what was known of the number when it began: the
     /// newest wins. [`Account::READ`] where no create taught it.
     pub created: Timestamp,
@@ -194,6 +196,7 @@ pub fn learn_update(known: &Account, sent_reference: Option<&str>, request: Opti
     let value = request.and_then(|request| request.root().at(&["totalAmount", "value"])?.as_str());
     let mut account = known.clone();
     account.amount = value.and_then(Amount::parse).or(account.amount);
+    account.closed &= account.amount == known.amount;
     if let (Handle::Snap { reference_no, .. }, Some(sent)) = (&mut account.handle, sent_reference) {
         sent.clone_into(reference_no);
     }
@@ -216,6 +219,7 @@ fn snap_account(lesson: &Lesson<'_>, reference: &str, amount: Option<Amount>) ->
         own_digits: parts.as_ref().map_or_else(String::new, |parts| parts.own_digits().to_owned()),
         bank_code: bank_code.map(ToOwned::to_owned),
         amount,
+        closed: amount.is_some_and(|amount| !amount.is_zero()),
         created: lesson.sent_at,
         expires: expiry_in(lesson.answer).or_else(|| sent(&["expiredDate"]).and_then(|text| text.parse().ok())),
         handle: Handle::Snap {
@@ -303,6 +307,7 @@ fn classic_account(lesson: &Lesson<'_>, flow: &str) -> Option<Account> {
         own_digits,
         bank_code: bank_code.map(ToOwned::to_owned),
         amount: lesson.asked_amount(),
+        closed: sent(&["virtualAccountConfig", "amountType"]) == Some("closed"),
         created: lesson.sent_at,
         // What was asked for counts from the create; the answer's own time need not (README row 24).
         expires: asked_minutes(lesson).or_else(|| expiry_in(lesson.answer)),
@@ -441,6 +446,21 @@ mod tests {
         let answer = Document::parse(Bytes::from(text)).unwrap();
         let account = learn_create(Dialect::Classic, &lesson(&merchant, &request, &answer, "C")).unwrap();
         assert_eq!(account.value(Attach::Identity(Identity::CustomerId)), None);
+    }
+
+    #[test]
+    fn a_closed_amount_is_the_only_one_until_it_is_changed() {
+        let merchant = Arc::from("sample");
+        let (request, answer) = exchange(CLASSIC, "cls-create-bni-dynamic-closed");
+        let known = learn_create(Dialect::Classic, &lesson(&merchant, &request, &answer, "C")).unwrap();
+        assert!(known.closed);
+        let update = |text: &str| {
+            let request = format!(r#"{{"totalAmount":{{"value":"{text}","currency":"IDR"}}}}"#);
+            learn_update(&known, None, Some(&Document::parse(Bytes::from(request)).unwrap()))
+        };
+        assert!(update(&known.amount.unwrap().to_string()).closed);
+        assert!(!update("999999.00").closed);
+        assert!(learn_update(&known, None, None).closed);
     }
 
     #[test]

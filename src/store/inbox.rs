@@ -21,6 +21,18 @@ use crate::dialect::amount::Amount;
 /// long as an operator may want to send it again.
 pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
+/// What one merchant's quarantine holds at most; beyond that its oldest events are forgotten. Whoever can
+/// fill it knows the callbacks' address, and must not be able to fill the disk.
+pub(in crate::store) const ASIDE_MAX: Aside = Aside { rows: 100_000, bytes: 256 << 20 };
+
+/// A bound of a quarantine.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Aside {
+    pub(in crate::store) rows: usize,
+    /// Of bodies.
+    pub(in crate::store) bytes: usize,
+}
+
 /// What an event tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
@@ -160,6 +172,15 @@ impl State {
     }
 }
 
+/// Upstream's denials of an event so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// When it denied it first.
+    pub since: Timestamp,
+    /// How often it has.
+    pub denials: u32,
+}
+
 /// An event as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -189,9 +210,10 @@ pub struct Event {
     pub attempts: u32,
     /// Whether upstream said so too, or has signed it.
     pub confirmed: bool,
-    /// Whether its money is among what is [counted](super::watch::Counted) of the account: it has had an
-    /// end before, and was found true then.
+    /// Whether it was told or given up before, and was found true or possible then.
     pub counted: bool,
+    /// What upstream has said against it, where it has.
+    pub doubt: Option<Doubt>,
     /// The money of this payment.
     pub amount: Option<Amount>,
     /// When it was paid, as written.
@@ -217,6 +239,18 @@ pub enum Fate {
     Quarantined,
 }
 
+/// What an event that ends so adds to what is known of its account's money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// Nothing: it was not found true.
+    Nothing,
+    /// That it was told. Nobody could say that it is true, so it is not among what is
+    /// [counted](super::watch::Counted).
+    AsTold,
+    /// Its money.
+    InFull,
+}
+
 /// An attempt that ended.
 #[derive(Clone, Debug)]
 pub struct Attempt {
@@ -232,8 +266,21 @@ pub struct Attempt {
     pub said: String,
     /// Whether upstream has confirmed the payment by now.
     pub confirmed: bool,
-    /// Whether, should it end so, its money counts as told.
-    pub counts: bool,
+    /// What it adds, should it end so.
+    pub counts: Counts,
+    /// What upstream has said against it by now; absent where it does not any more.
+    pub doubt: Option<Doubt>,
+}
+
+/// Which payment an event turned out to be.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The event's.
+    pub id: String,
+    /// What all callbacks of that payment have in common.
+    pub payment: String,
+    /// When it was paid, as upstream writes it.
+    pub paid_at: String,
 }
 
 /// What became of an operator's wish to send an event again.
@@ -271,7 +318,8 @@ pub struct Backlog {
 
 /// Keeps callbacks until the app has them.
 pub trait Inbox: Send + Sync {
-    /// Keeps a callback. Once this has answered, it is not lost.
+    /// Keeps a callback. Once this has answered, it is not lost. One in quarantine that is announced again
+    /// goes to the end of its line.
     fn receive(&self, arrival: Arc<Arrival>) -> BoxFuture<'_, Result<Received, StoreError>>;
 
     /// A merchant's events that are due, at most `limit`; of each account only the first in line.
@@ -300,6 +348,13 @@ pub trait Inbox: Send + Sync {
         dialect: Dialect,
         digits: &'a str,
     ) -> BoxFuture<'a, Result<Option<Event>, StoreError>>;
+
+    /// What was told of a classic account's payments, as the events say that are still kept.
+    fn told<'a>(&'a self, merchant: &'a str, account_id: &'a str) -> BoxFuture<'a, Result<Amount, StoreError>>;
+
+    /// Records which payment an event is that did not say; whether it can be: no other event that stands in
+    /// line or was told may be the same.
+    fn identify(&self, identity: Identity) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Puts an event in line again, at the place it had.
     fn replay<'a>(&'a self, id: &'a str, again: Again) -> BoxFuture<'a, Result<Replayed, StoreError>>;

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::inbox::{Again, Arrival, Attempt, Event, EventKind, Fate, Origin, Received, Replayed, State};
+use super::inbox::{
+    Again, Arrival, Attempt, Counts, Doubt, Event, EventKind, Fate, Identity, Origin, Received, Replayed, State,
+};
 use super::suite::{Subject, at};
 use crate::callback::notice;
 use crate::dialect::Dialect;
@@ -46,7 +48,8 @@ fn ended(id: &str, time: i64, fate: Fate) -> Attempt {
         fate,
         said: "so".to_owned(),
         confirmed: true,
-        counts: fate != Fate::Quarantined,
+        counts: if fate == Fate::Quarantined { Counts::Nothing } else { Counts::InFull },
+        doubt: None,
     }
 }
 
@@ -84,6 +87,7 @@ pub(super) async fn a_callback_is_kept_once_and_comes_back_whole(subject: &mut i
         attempts: 0,
         confirmed: false,
         counted: false,
+        doubt: None,
         amount: Some(notice.amount),
         paid_at: notice.paid_at.clone(),
         status: Some("Active".to_owned()),
@@ -174,13 +178,60 @@ pub(super) async fn a_payment_that_was_not_true_may_come_true(subject: &mut impl
     assert_eq!(subject.next().inbox().receive(Arc::clone(&again)).await.unwrap(), Received::Queued);
     assert_eq!(due(subject, 9).await, ["e1"], "under the id it had");
     let reopened = event(subject, "e1").await;
-    assert_eq!((reopened.attempts, reopened.confirmed), (0, false));
+    assert_eq!((reopened.attempts, reopened.confirmed, reopened.doubt), (0, false, None));
     assert_eq!((reopened.received, reopened.due), (at(5), Some(at(5))));
     // One that is signed is confirmed at once, also in this place.
     subject.next().inbox().attempted(ended("e1", 6, Fate::Quarantined)).await.unwrap();
     let signed = Arc::new(Arrival { confirmed: true, ..(*again).clone() });
     assert_eq!(subject.next().inbox().receive(signed).await.unwrap(), Received::Queued);
     assert!(event(subject, "e1").await.confirmed);
+}
+
+pub(super) async fn what_is_announced_again_goes_to_the_end_of_its_line(subject: &mut impl Subject) {
+    for (id, time) in [("a1", 0), ("a2", 1), ("a3", 2)] {
+        subject.next().inbox().receive(paid(id, ONE, time, "5000.00")).await.unwrap();
+    }
+    subject.next().inbox().attempted(ended("a1", 3, Fate::Quarantined)).await.unwrap();
+    let again = Arc::new(Arrival { received: at(4), ..(*paid("a9", ONE, 0, "5000.00")).clone() });
+    assert_eq!(subject.next().inbox().receive(Arc::clone(&again)).await.unwrap(), Received::Queued);
+    assert_eq!(subject.next().inbox().receive(again).await.unwrap(), Received::Duplicate);
+    for expected in ["a2", "a3", "a1"] {
+        assert_eq!(due(subject, 9).await, [expected]);
+        subject.next().inbox().attempted(ended(expected, 9, Fate::Delivered)).await.unwrap();
+    }
+    assert_eq!(due(subject, 9).await, Vec::<String>::new());
+}
+
+pub(super) async fn doubts_are_kept_until_they_are_over(subject: &mut impl Subject) {
+    subject.next().inbox().receive(paid("e1", ONE, 0, "5000.00")).await.unwrap();
+    let doubt = Some(Doubt { since: at(1), denials: 2 });
+    let postponed = Attempt { doubt, ..ended("e1", 3, Fate::Postponed(at(5))) };
+    subject.next().inbox().attempted(postponed).await.unwrap();
+    assert_eq!(event(subject, "e1").await.doubt, doubt);
+    subject.next().inbox().attempted(ended("e1", 5, Fate::Postponed(at(7)))).await.unwrap();
+    assert_eq!(event(subject, "e1").await.doubt, None);
+}
+
+pub(super) async fn an_event_can_turn_out_to_be_a_payment_no_other_is(subject: &mut impl Subject) {
+    let timeless = |id: &str, name: &str| {
+        let data = json!({"virtualAccountNo": ONE, "latestPaidAmount": "5000.00", "virtualAccountName": name});
+        arrived(id, &json!({"virtualAccountData": data}).to_string(), 0)
+    };
+    for (id, name) in [("e1", "A"), ("e2", "B")] {
+        subject.next().inbox().receive(timeless(id, name)).await.unwrap();
+    }
+    let payment = paid("", ONE, 5, "5000.00").notice.clone().unwrap().key;
+    let identity = |id: &str| Identity { id: id.to_owned(), payment: payment.clone(), paid_at: at(5).to_string() };
+    assert!(subject.next().inbox().identify(identity("e1")).await.unwrap());
+    assert!(subject.next().inbox().identify(identity("e1")).await.unwrap(), "and again");
+    assert!(!subject.next().inbox().identify(identity("e2")).await.unwrap(), "another one is");
+    assert_eq!(event(subject, "e1").await.paid_at, Some(at(5).to_string()));
+    let late = subject.next().inbox().receive(paid("e3", ONE, 5, "5000.00")).await.unwrap();
+    assert_eq!(late, Received::Duplicate);
+    // What is in quarantine was not true.
+    subject.next().inbox().attempted(ended("e1", 6, Fate::Quarantined)).await.unwrap();
+    assert!(subject.next().inbox().identify(identity("e2")).await.unwrap());
+    assert!(!subject.next().inbox().identify(identity("e9")).await.unwrap());
 }
 
 pub(super) async fn what_has_ended_can_be_sent_again_in_its_place(subject: &mut impl Subject) {

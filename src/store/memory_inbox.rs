@@ -12,10 +12,12 @@ use jiff::Timestamp;
 
 use super::StoreError;
 use super::inbox::{
-    Again, Arrival, Attempt, Backlog, Event, EventKind, Fate, Inbox, Origin, Received, Replayed, State,
+    ASIDE_MAX, Again, Arrival, Attempt, Backlog, Counts, Event, EventKind, Fate, Identity, Inbox, Origin, Received,
+    Replayed, State,
 };
 use super::memory_watch::Watched;
 use crate::dialect::Dialect;
+use crate::dialect::amount::Amount;
 
 /// Events in memory.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub(super) struct Events {
     by_key: HashMap<Key, u64>,
     /// Pending ones of each account, in order.
     pub(super) lines: HashMap<Line, BTreeSet<u64>>,
+    /// Those in quarantine, by merchant, with the bytes of their bodies.
+    aside: HashMap<Arc<str>, (BTreeSet<u64>, usize)>,
     /// Accounts that are looked at; none where nobody asked for it.
     pub(super) watches: Option<HashMap<Line, Watched>>,
 }
@@ -74,11 +78,10 @@ impl Events {
             return Ok(Received::Queued);
         };
         if row.event.state == State::Quarantined {
-            // What was not true then may be now.
-            let (id, counted) = (std::mem::take(&mut row.event.id), row.event.counted);
-            row.event = Event { id, counted, ..pending(arrival) };
-            let line = line(&row.event);
-            self.lines.entry(line).or_default().insert(n);
+            // What was not true then may be now. What has come in meanwhile goes first.
+            let counted = row.event.counted;
+            let Some(Row { event, .. }) = self.forget(n) else { return Ok(Received::Duplicate) };
+            self.insert(Event { id: event.id, counted, ..pending(arrival) }, Some(key))?;
             return Ok(Received::Queued);
         }
         if row.event.amount == Some(notice.amount) {
@@ -98,23 +101,89 @@ impl Events {
         if let Some(key) = &key {
             self.by_key.insert(key.clone(), n);
         }
-        if event.state == State::Pending {
+        let (merchant, bytes, state) = (Arc::clone(&event.merchant), event.body.len(), event.state);
+        if state == State::Pending {
             self.lines.entry(line(&event)).or_default().insert(n);
         }
         self.all.insert(n, Row { event, key });
+        if state == State::Quarantined {
+            self.put_aside(n, &merchant, bytes);
+        }
         Ok(())
     }
 
     fn forget_oldest(&mut self) -> Result<(), StoreError> {
-        let ended = self.all.iter().find(|(_, row)| row.event.state != State::Pending).map(|(n, _)| *n);
-        let Some(row) = ended.and_then(|n| self.all.remove(&n)) else {
-            return Err(StoreError(format!("{EVENTS_MAX} events wait for the app already")));
-        };
+        let aside = self.aside.values().filter_map(|(numbers, _)| numbers.first()).min().copied();
+        let ended = || self.all.iter().find(|(_, row)| row.event.state != State::Pending).map(|(n, _)| *n);
+        match aside.or_else(ended).and_then(|n| self.forget(n)) {
+            Some(_) => Ok(()),
+            None => Err(StoreError(format!("{EVENTS_MAX} events wait for the app already"))),
+        }
+    }
+
+    fn put_aside(&mut self, n: u64, merchant: &Arc<str>, bytes: usize) {
+        let (numbers, sum) = self.aside.entry(Arc::clone(merchant)).or_default();
+        numbers.insert(n);
+        *sum += bytes;
+        while let Some(oldest) = self.too_much_aside(merchant) {
+            self.forget(oldest);
+        }
+    }
+
+    /// What has to go of a merchant's quarantine.
+    fn too_much_aside(&self, merchant: &Arc<str>) -> Option<u64> {
+        let (numbers, bytes) = self.aside.get(merchant)?;
+        let too_much = numbers.len() > ASIDE_MAX.rows || *bytes > ASIDE_MAX.bytes;
+        numbers.first().copied().filter(|_| too_much)
+    }
+
+    fn take_back(&mut self, n: u64, merchant: &Arc<str>, bytes: usize) {
+        if let Some((numbers, sum)) = self.aside.get_mut(merchant)
+            && numbers.remove(&n)
+        {
+            *sum = sum.saturating_sub(bytes);
+        }
+    }
+
+    /// Takes out an event that stands in no line.
+    fn forget(&mut self, n: u64) -> Option<Row> {
+        let row = self.all.remove(&n)?;
+        self.take_back(n, &row.event.merchant, row.event.body.len());
         self.by_id.remove(&row.event.id);
         if let Some(key) = &row.key {
             self.by_key.remove(key);
         }
-        Ok(())
+        Some(row)
+    }
+
+    fn told(&self, merchant: &str, account_id: &str) -> Amount {
+        let is_of = |(whose, dialect, payment): &Key| {
+            let paid = payment.split_once('/').map(|(paid, _)| paid);
+            **whose == *merchant && *dialect == Dialect::Classic && paid == Some(account_id)
+        };
+        let rows = self.all.values().filter(|row| row.event.counted && row.key.as_ref().is_some_and(is_of));
+        rows.fold(Amount::ZERO, |sum, row| sum.saturating_add(row.event.amount.unwrap_or_default()))
+    }
+
+    fn identify(&mut self, identity: Identity) -> bool {
+        let Identity { id, payment, paid_at } = identity;
+        let Some(n) = self.by_id.get(&id).copied() else { return false };
+        let Some(event) = self.all.get(&n).map(|row| &row.event) else { return false };
+        let key = (Arc::clone(&event.merchant), event.dialect, payment);
+        let other = self.by_key.get(&key).copied().filter(|other| *other != n);
+        if let Some(other) = other.and_then(|other| self.all.get_mut(&other)) {
+            if other.event.state != State::Quarantined {
+                return false;
+            }
+            other.key = None;
+        }
+        let Some(row) = self.all.get_mut(&n) else { return false };
+        row.event.paid_at = Some(paid_at);
+        if let Some(before) = row.key.replace(key.clone()) {
+            self.by_key.remove(&before);
+        }
+        self.by_key.insert(key, n);
+        true
     }
 
     fn due(&self, merchant: &str, now: Timestamp, limit: usize) -> Vec<Event> {
@@ -132,6 +201,7 @@ impl Events {
         event.attempts = attempt.attempts;
         event.confirmed = attempt.confirmed;
         event.said = Some(attempt.said);
+        event.doubt = attempt.doubt;
         let end = match attempt.fate {
             Fate::Postponed(then) => {
                 event.due = Some(then);
@@ -143,17 +213,23 @@ impl Events {
         };
         (event.state, event.due, event.ended) = (end, None, Some(attempt.at));
         let line = line(event);
-        if attempt.counts && event.kind == EventKind::Paid && !event.counted {
+        let aside = (end == State::Quarantined).then(|| (Arc::clone(&event.merchant), event.body.len()));
+        if attempt.counts != Counts::Nothing && event.kind == EventKind::Paid && !event.counted {
             event.counted = true;
             let payment = row.key.as_ref().map(|(_, _, payment)| payment.clone());
             let (amount, paid_at) = (event.amount, event.paid_at.clone());
-            self.count(&line, payment.as_deref(), (amount, paid_at));
+            if attempt.counts == Counts::InFull {
+                self.count(&line, payment.as_deref(), (amount, paid_at));
+            }
         }
         if let Some(waiting) = self.lines.get_mut(&line) {
             waiting.remove(&n);
             if waiting.is_empty() {
                 self.lines.remove(&line);
             }
+        }
+        if let Some((merchant, bytes)) = aside {
+            self.put_aside(n, &merchant, bytes);
         }
     }
 
@@ -168,8 +244,9 @@ impl Events {
             return Replayed::Unreadable;
         }
         (event.state, event.due, event.ended) = (State::Pending, Some(again.now), None);
-        (event.attempts, event.until) = (0, again.until);
-        let line = line(event);
+        (event.attempts, event.until, event.doubt) = (0, again.until, None);
+        let (line, merchant, bytes) = (line(event), Arc::clone(&event.merchant), event.body.len());
+        self.take_back(n, &merchant, bytes);
         self.lines.entry(line).or_default().insert(n);
         Replayed::Queued
     }
@@ -221,6 +298,7 @@ fn pending(arrival: &Arrival) -> Event {
         attempts: 0,
         confirmed: arrival.confirmed,
         counted: false,
+        doubt: None,
         amount: notice.filter(|_| arrival.kind == EventKind::Paid).map(|notice| notice.amount),
         paid_at: notice.and_then(|notice| notice.paid_at.clone()),
         status: notice.and_then(|notice| notice.status.clone()),
@@ -292,6 +370,14 @@ impl Inbox for MemoryInbox {
         ready(Ok(found.map(|(n, row)| events.shown(*n, &row.event)))).boxed()
     }
 
+    fn told<'a>(&'a self, merchant: &'a str, account_id: &'a str) -> BoxFuture<'a, Result<Amount, StoreError>> {
+        ready(Ok(self.lock().told(merchant, account_id))).boxed()
+    }
+
+    fn identify(&self, identity: Identity) -> BoxFuture<'_, Result<bool, StoreError>> {
+        ready(Ok(self.lock().identify(identity))).boxed()
+    }
+
     fn replay<'a>(&'a self, id: &'a str, again: Again) -> BoxFuture<'a, Result<Replayed, StoreError>> {
         ready(Ok(self.lock().replay(id, again))).boxed()
     }
@@ -302,5 +388,30 @@ impl Inbox for MemoryInbox {
 
     fn backlog(&self) -> BoxFuture<'_, Result<Vec<Backlog>, StoreError>> {
         ready(Ok(self.lock().backlog())).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::inbox_suite::paid;
+
+    #[test]
+    fn a_quarantine_is_bounded_and_forgets_its_oldest() {
+        let inbox = MemoryInbox::default();
+        let mut events = inbox.lock();
+        let body = bytes::Bytes::from(vec![b' '; 200 << 10]);
+        let forged = |n: usize| {
+            let paid = paid(&n.to_string(), "   1462912345678901", 0, "5000.00");
+            Arrival { doubt: Some("it is not signed"), body: body.clone(), ..(*paid).clone() }
+        };
+        let fit = ASIDE_MAX.bytes / body.len();
+        events.receive(&paid("e", "   1462912345678901", 0, "5000.00")).unwrap();
+        for n in 0..fit + 5 {
+            events.receive(&forged(n)).unwrap();
+        }
+        assert_eq!(events.all.len(), 1 + fit);
+        let kept = |id: &str| events.by_id.contains_key(id);
+        assert_eq!((kept("e"), kept("4"), kept("5"), kept(&(fit + 4).to_string())), (true, false, true, true));
     }
 }

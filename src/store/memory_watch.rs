@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use super::StoreError;
 use super::inbox::{Arrival, EventKind, Received, State};
 use super::memory_inbox::{Events, Line, MemoryInbox};
-use super::watch::{Counted, Look, Looked, Watch, Watches};
-use crate::callback::notice::Notice;
+use super::watch::{Counted, Look, Looked, Misses, Watch, Watches};
+use crate::callback::notice::{self, Notice};
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
 use crate::reference::{Account, Handle};
@@ -31,13 +31,14 @@ pub(super) struct Watched {
     total: Amount,
     /// The highest sum that was found by asking.
     swept: Option<Amount>,
+    misses: Misses,
 }
 
 impl Watched {
     fn new(account: Arc<Account>, now: Timestamp, whole: bool) -> Self {
         let expires = account.expires;
         let (looked, latest, total, swept) = (None, None, Amount::ZERO, None);
-        Self { account, expires, look_at: Some(now), looked, whole, latest, total, swept }
+        Self { account, expires, look_at: Some(now), looked, whole, latest, total, swept, misses: Misses::default() }
     }
 }
 
@@ -65,7 +66,7 @@ impl Events {
         if let Some(watched) = watches.get_mut(&line).filter(|watched| same_life(&watched.account, account)) {
             if watched.look_at.is_none() {
                 // It lives on beyond the end that was known of it.
-                (watched.look_at, watched.expires) = (Some(now), None);
+                (watched.look_at, watched.expires, watched.misses) = (Some(now), None, Misses::default());
             }
             watched.account = Arc::clone(account);
             return;
@@ -103,9 +104,11 @@ impl Events {
     ) {
         let Some(watched) = self.watches.as_mut().and_then(|watches| watches.get_mut(line)) else { return };
         if is_of(&watched.account, payment) {
-            let paid_at = paid_at.as_deref().and_then(|time| time.parse().ok());
+            let paid_at = paid_at.as_deref().and_then(notice::moment);
             watched.latest = watched.latest.max(paid_at);
-            watched.total = watched.total.saturating_add(amount.unwrap_or_default());
+            if watched.account.dialect() == Dialect::Classic {
+                watched.total = watched.total.saturating_add(amount.unwrap_or_default());
+            }
         }
     }
 
@@ -114,12 +117,13 @@ impl Events {
             Dialect::Classic => self.pending(line, &watched.account),
             Dialect::Snap => Amount::ZERO,
         };
-        let Watched { account, expires, looked, whole, latest, total, .. } = watched;
+        let Watched { account, expires, looked, whole, latest, total, misses, .. } = watched;
         Watch {
             account: Arc::clone(account),
             expires: *expires,
             looked: *looked,
             counted: Counted { whole: *whole, latest: *latest, total: *total, pending },
+            misses: *misses,
         }
     }
 
@@ -147,6 +151,12 @@ impl Events {
             let ending = watched.expires.filter(|expires| *expires <= soon);
             (ending.is_none(), ending.unwrap_or(*at))
         });
+        // What ends soon comes first, but leaves room for others: it may be due again and again.
+        let ending = due.iter().filter(|(_, _, watched)| watched.expires.is_some_and(|expires| expires <= soon));
+        let first = ending.count().min(limit.div_ceil(2));
+        let mut rest = due.split_off(first);
+        rest.sort_by_key(|(at, ..)| *at);
+        due.extend(rest);
         due.into_iter().take(limit).map(|(_, line, watched)| self.shown_watch(line, watched)).collect()
     }
 
@@ -169,6 +179,7 @@ impl Events {
             watched.latest = before.latest.or(watched.latest);
         }
         watched.swept = swept.or(watched.swept);
+        watched.misses = look.misses;
         Ok(Looked::Recorded(new))
     }
 }

@@ -13,15 +13,18 @@ use tempfile::TempDir;
 
 use super::inbox_suite::{
     a_callback_is_kept_once_and_comes_back_whole, a_payment_that_was_not_true_may_come_true,
+    an_event_can_turn_out_to_be_a_payment_no_other_is, doubts_are_kept_until_they_are_over,
     payments_of_one_account_stand_in_line_and_others_go_on, the_backlog_is_counted_by_merchant,
     what_cannot_be_understood_is_kept_aside, what_has_ended_can_be_sent_again_in_its_place,
-    what_is_not_believed_is_kept_aside_and_blocks_nothing,
+    what_is_announced_again_goes_to_the_end_of_its_line, what_is_not_believed_is_kept_aside_and_blocks_nothing,
 };
 use super::memory::MemoryStore;
 use super::sqlite::{Options, SqliteStore};
 use super::watch_suite::{
     a_payment_found_by_its_sum_is_not_told_again, accounts_are_due_when_they_were_said_to_be,
-    payments_are_counted_once_when_they_end, what_was_there_before_is_watched_and_what_it_was_paid_is_unknown,
+    payments_are_counted_once_when_they_end, the_largest_sums_read_back, what_ends_soon_leaves_room_for_others,
+    what_nobody_could_confirm_is_told_and_not_counted,
+    what_was_there_before_is_watched_and_what_it_was_paid_is_unknown,
 };
 use super::{Begun, End, Intent, SentIds, Store, StoredAnswer};
 use crate::clock::Clock;
@@ -157,6 +160,12 @@ every_backend! {
     what_cannot_be_understood_is_kept_aside,
     what_is_not_believed_is_kept_aside_and_blocks_nothing,
     a_payment_that_was_not_true_may_come_true,
+    what_is_announced_again_goes_to_the_end_of_its_line,
+    doubts_are_kept_until_they_are_over,
+    an_event_can_turn_out_to_be_a_payment_no_other_is,
+    what_nobody_could_confirm_is_told_and_not_counted,
+    the_largest_sums_read_back,
+    what_ends_soon_leaves_room_for_others,
     what_has_ended_can_be_sent_again_in_its_place,
     the_backlog_is_counted_by_merchant,
     accounts_are_due_when_they_were_said_to_be,
@@ -199,6 +208,7 @@ pub(super) fn account(number: &str, reference: &str, created: Timestamp) -> Arc<
         own_digits: number.trim_start()[5..].to_owned(),
         bank_code: Some("014".to_owned()),
         amount: None,
+        closed: false,
         created,
         expires: None,
         handle: Handle::Snap {
@@ -347,6 +357,7 @@ pub(super) fn classic_life(id: &str, seconds: i64) -> Arc<Account> {
         own_digits: "12345678".to_owned(),
         bank_code: Some("002".to_owned()),
         amount: None,
+        closed: false,
         created: at(seconds),
         expires: None,
         handle: Handle::Classic {

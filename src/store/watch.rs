@@ -26,6 +26,19 @@ pub struct Watch {
     pub looked: Option<Timestamp>,
     /// What of its money is known.
     pub counted: Counted,
+    /// Looks in a row that showed nothing of it.
+    pub misses: Misses,
+}
+
+/// Looks at an account that showed nothing of it, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misses {
+    /// When the first of them was.
+    pub since: Option<Timestamp>,
+    /// How many.
+    pub looks: u32,
+    /// How many of them because upstream did not know the account.
+    pub refused: u32,
 }
 
 /// What of an account's money the app has been told, or is about to be.
@@ -60,6 +73,8 @@ pub struct Look {
     pub next: Option<Timestamp>,
     /// What was paid before anybody counted; absent where that is known.
     pub before: Option<Counted>,
+    /// Looks in a row, this one included, that showed nothing.
+    pub misses: Misses,
     /// What it brought to light.
     pub found: Vec<Arc<Arrival>>,
 }
@@ -78,7 +93,8 @@ pub trait Watches: Send + Sync {
     /// From now on accounts are watched, those that are there already as well.
     fn take_up(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// A merchant's accounts that are due, at most `limit`; those that end before `soon` come first.
+    /// A merchant's accounts that are due, at most `limit`; those that end before `soon` come first
+    /// and have half of it at most where others are due as well.
     fn due<'a>(
         &'a self,
         merchant: &'a str,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::inbox::{Arrival, Attempt, EventKind, Fate, Origin, Received, State};
+use super::inbox::{Arrival, Attempt, Counts, EventKind, Fate, Origin, Received, State};
 use super::inbox_suite::paid;
 use super::suite::{Subject, account, at, classic_life};
-use super::watch::{Counted, Look, Looked, Watch};
+use super::watch::{Counted, Look, Looked, Misses, Watch};
 use crate::callback::notice::Notice;
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
@@ -39,7 +39,8 @@ async fn looked(subject: &mut dyn Subject, look: Look) -> Looked {
 
 fn waits(watch: Watch, next: i64) -> Look {
     let expires = watch.expires;
-    Look { watch, at: None, expires, next: Some(at(next)), before: None, found: vec![] }
+    let misses = watch.misses;
+    Look { watch, at: None, expires, next: Some(at(next)), before: None, misses, found: vec![] }
 }
 
 fn amount(text: &str) -> Amount {
@@ -62,6 +63,11 @@ pub(super) async fn accounts_are_due_when_they_were_said_to_be(subject: &mut imp
     let both = due(subject, 20, 60).await;
     assert_eq!(both[0].expires, Some(at(50)), "what is about to end comes first");
     assert_eq!(both.len(), 2);
+    let missed = Misses { since: Some(at(20)), looks: 3, refused: 1 };
+    let waiting = both[0].clone();
+    assert_eq!(looked(subject, Look { misses: missed, ..waits(waiting, 20) }).await, Looked::Recorded(0));
+    let both = due(subject, 20, 60).await;
+    assert_eq!(both[0].misses, missed);
     let end = Look { at: Some(at(21)), next: None, ..waits(both[0].clone(), 0) };
     assert_eq!(looked(subject, end.clone()).await, Looked::Recorded(0));
     assert_eq!(looked(subject, end).await, Looked::Stale, "it was looked at since");
@@ -73,6 +79,7 @@ pub(super) async fn accounts_are_due_when_they_were_said_to_be(subject: &mut imp
     assert_eq!(due(subject, 99, 99).await.len(), 2);
     let again = watch(subject, Dialect::Snap, &digits).await;
     assert_eq!((again.looked, again.expires), (Some(at(21)), None), "and its end is not known any more");
+    assert_eq!(again.misses, Misses::default());
 }
 
 pub(super) async fn what_was_there_before_is_watched_and_what_it_was_paid_is_unknown(subject: &mut impl Subject) {
@@ -101,7 +108,8 @@ pub(super) async fn payments_are_counted_once_when_they_end(subject: &mut impl S
         fate,
         said: String::new(),
         confirmed: true,
-        counts: fate != Fate::Quarantined,
+        counts: if fate == Fate::Quarantined { Counts::Nothing } else { Counts::InFull },
+        doubt: None,
     };
     for (id, time) in [("e1", 5), ("e2", 7)] {
         subject.next().inbox().receive(paid(id, &format!("   {ONE}"), time, "5000.00")).await.unwrap();
@@ -115,7 +123,7 @@ pub(super) async fn payments_are_counted_once_when_they_end(subject: &mut impl S
     assert_eq!(watch(subject, Dialect::Snap, ONE).await.counted.latest, Some(at(5)));
     // Nor does what was given up without having been found true.
     subject.next().inbox().receive(paid("e3", PADDED, 8, "5000.00")).await.unwrap();
-    let given_up = Attempt { counts: false, ..ended("e3", Fate::Dead) };
+    let given_up = Attempt { counts: Counts::Nothing, ..ended("e3", Fate::Dead) };
     subject.next().inbox().attempted(given_up).await.unwrap();
     assert_eq!(watch(subject, Dialect::Snap, ONE).await.counted.latest, Some(at(5)));
     // A new life begins with nothing.
@@ -180,15 +188,65 @@ pub(super) async fn a_payment_found_by_its_sum_is_not_told_again(subject: &mut i
             fate: Fate::Delivered,
             said: String::new(),
             confirmed: true,
-            counts: true,
+            counts: Counts::InFull,
+            doubt: None,
         };
         subject.next().inbox().attempted(attempt).await.unwrap();
     }
     let counted = watch(subject, Dialect::Classic, CLASSIC).await.counted;
     assert_eq!((counted.total, counted.pending), (amount("500.00"), Amount::ZERO));
+    assert_eq!(subject.next().inbox().told("sample", "VA1").await.unwrap(), amount("500.00"));
+    for (merchant, account_id) in [("other", "VA1"), ("sample", "VA"), ("sample", "VA10")] {
+        assert_eq!(subject.next().inbox().told(merchant, account_id).await.unwrap(), Amount::ZERO);
+    }
     let again = super::inbox::Again { now: at(10), until: at(99) };
     subject.next().inbox().replay("e1", again).await.unwrap();
     let replayed = watch(subject, Dialect::Classic, CLASSIC).await.counted;
     assert_eq!(replayed, counted, "what is sent again is counted already");
     assert_eq!(subject.next().inbox().event("e2").await.unwrap().unwrap().state, State::Delivered);
+}
+
+fn delivered(id: &str, counts: Counts) -> Attempt {
+    let (fate, said) = (Fate::Delivered, String::new());
+    Attempt { id: id.to_owned(), at: at(9), attempts: 1, fate, said, confirmed: false, counts, doubt: None }
+}
+
+pub(super) async fn what_nobody_could_confirm_is_told_and_not_counted(subject: &mut impl Subject) {
+    begin(subject).await;
+    remember(subject, (*classic_life("VA1", 1)).clone()).await;
+    let claim = classic("e1", "1", ("100.00", None), Origin::Callback);
+    subject.next().inbox().receive(claim).await.unwrap();
+    subject.next().inbox().attempted(delivered("e1", Counts::AsTold)).await.unwrap();
+    assert_eq!(watch(subject, Dialect::Classic, CLASSIC).await.counted, Counted::NOTHING);
+    assert_eq!(subject.next().inbox().told("sample", "VA1").await.unwrap(), amount("100.00"));
+}
+
+pub(super) async fn the_largest_sums_read_back(subject: &mut impl Subject) {
+    begin(subject).await;
+    remember(subject, (*classic_life("VA1", 1)).clone()).await;
+    remember(subject, (*account(PADDED, "R", at(1))).clone()).await;
+    let all = "9999999999999999.00";
+    for (id, key) in [("e1", "1"), ("e2", "2"), ("e3", "3")] {
+        subject.next().inbox().receive(classic(id, key, (all, None), Origin::Callback)).await.unwrap();
+        subject.next().inbox().attempted(delivered(id, Counts::InFull)).await.unwrap();
+    }
+    for (id, time) in [("s1", 5), ("s2", 6)] {
+        subject.next().inbox().receive(paid(id, PADDED, time, all)).await.unwrap();
+        subject.next().inbox().attempted(delivered(id, Counts::InFull)).await.unwrap();
+    }
+    assert_eq!(watch(subject, Dialect::Classic, CLASSIC).await.counted.total, Amount::LARGEST);
+    assert_eq!(watch(subject, Dialect::Snap, ONE).await.counted.total, Amount::ZERO, "SNAP has no sums");
+    assert_eq!(due(subject, 99, 99).await.len(), 2);
+}
+
+pub(super) async fn what_ends_soon_leaves_room_for_others(subject: &mut impl Subject) {
+    begin(subject).await;
+    for n in 1..=8_u8 {
+        let known = account(&format!("   146291234567890{n}"), "R", at(1));
+        let expires = at(if n <= 6 { 50 } else { 5_000 });
+        remember(subject, Account { expires: Some(expires), ..(*known).clone() }).await;
+    }
+    let due = subject.next().watches().due("sample", at(9), at(60), 4).await.unwrap();
+    let ends: Vec<bool> = due.iter().map(|watch| watch.expires == Some(at(50))).collect();
+    assert_eq!((ends.len(), &ends[..2]), (4, &[true, true][..]));
 }

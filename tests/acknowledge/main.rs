@@ -2,7 +2,7 @@
 //!
 //! Sandbox and gateway run as processes of their own, the gateway over a SQLite store, with its log at
 //! the default level. Callbacks of both generations come at a fixed rate to an app that answers at once,
-//! one that is down, and one that never answers; creates go through the gateway meanwhile, and once
+//! one that is down, one that never answers, and to a gateway that asks whether they are true; creates go through the gateway meanwhile, and once
 //! without any callbacks. Each round has a store of its own. An event of the quick app is counted too:
 //! all of them must arrive.
 //!
@@ -41,6 +41,8 @@ enum Behaviour {
     /// There are no callbacks at all.
     Unused,
     Quick,
+    /// Quick, but nothing of what is announced is true, and the gateway asks about it.
+    Asked,
     Down,
     Silent,
 }
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
     let lasting = Duration::from_secs(number("--seconds", SECONDS));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     println!("{rate} callbacks/s and {creates} creates/s for {lasting:?}; p50, p99 and longest in ms");
-    for behaviour in [Behaviour::Unused, Behaviour::Quick, Behaviour::Down, Behaviour::Silent] {
+    for behaviour in [Behaviour::Unused, Behaviour::Quick, Behaviour::Asked, Behaviour::Down, Behaviour::Silent] {
         let rate = if behaviour == Behaviour::Unused { 0 } else { rate };
         if let Err(why) = runtime.block_on(measure(behaviour, Load { rate, lasting }, Load { rate: creates, lasting }))
         {
@@ -78,7 +80,9 @@ async fn measure(behaviour: Behaviour, callbacks: Load, creates: Load) -> Result
     let deliver = app.deliver();
     // Its address is nobody's once it is gone.
     let app = (behaviour != Behaviour::Down).then_some(app);
-    let world = World::start(&deliver).await;
+    // What is made up is told only where nobody asks.
+    let asked = matches!(behaviour, Behaviour::Unused | Behaviour::Asked);
+    let world = World::start(&deliver, if asked { "unsigned" } else { "never" }).await;
     // The first create logs in.
     Load { rate: 20, lasting: Duration::from_millis(500) }.run(&world.listen, Kind::WarmUp).await?;
     let begun = Instant::now();
@@ -91,8 +95,12 @@ async fn measure(behaviour: Behaviour, callbacks: Load, creates: Load) -> Result
         acknowledged.count(),
         created.count()
     );
-    if let (Behaviour::Quick, Some(app)) = (behaviour, &app) {
-        all_arrive(app, &acknowledged, begun + callbacks.lasting).await?;
+    match (behaviour, &app) {
+        (Behaviour::Quick, Some(app)) => all_arrive(app, &acknowledged, begun + callbacks.lasting).await?,
+        (Behaviour::Asked, Some(app)) if !app.look(<[_]>::is_empty) => {
+            return Err("the app was told of a payment that is not true".to_owned());
+        }
+        _ => {}
     }
     if acknowledged.at(99) > P99_MAX {
         return Err(format!("one callback in a hundred waits longer than {P99_MAX:?}"));

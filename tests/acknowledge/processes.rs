@@ -30,8 +30,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts both; events go where `deliver` says.
-    pub(crate) async fn start(deliver: &str) -> Self {
+    /// Starts both; events go where `deliver` says, once they are confirmed as configured, if at all.
+    pub(crate) async fn start(deliver: &str, confirm: &str) -> Self {
         // Beside what is built, which is on a disk: the system's folder for such files may be memory.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut sandbox = ayova(&["sandbox", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -42,7 +42,7 @@ impl World {
         let key = concat!(env!("CARGO_MANIFEST_DIR"), "/config/sandbox-key.pem");
         let text = minimal.replace("sandbox-key.pem", key)
             + "listen: { address: 127.0.0.1:0 }\nadmin: { address: 127.0.0.1:0 }\ncallbacks:\n  listen: { address: 127.0.0.1:0 }\n"
-            + &format!("  secret: {SECRET}\n  confirm: never\n  deliver: {deliver}\n");
+            + &format!("  secret: {SECRET}\n  confirm: {confirm}\n  deliver: {deliver}\n");
         std::fs::write(&file, text).unwrap();
         let mut gateway = ayova(&["run", "--config", file.to_str().unwrap()]).stderr(Stdio::piped()).spawn().unwrap();
         let ready = line_with("\"ready\"", gateway.stderr.take().unwrap()).await;

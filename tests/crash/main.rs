@@ -8,6 +8,8 @@
 //! meanwhile: every callback whose sender saw it acknowledged reaches an app that outlives the gateway, or
 //! dead letter, under one id however often it was announced or delivered, in the order of its account.
 //!
+//! In half of the rounds the gateway asks whether payments are true, and only the sandbox's are made.
+//!
 //! `cargo test --all-features --test crash -- --rounds 2000 [--seed N]`. A failure prints its seed.
 
 #![cfg(test)]

@@ -68,8 +68,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A running sandbox and a configuration for the gateway, which tells of payments where `deliver` says.
-    pub(crate) async fn new(idempotency_mode: &str, deliver: &str) -> Result<Self, String> {
+    /// A running sandbox and a configuration for the gateway, which tells of payments where `deliver` says,
+    /// and may ask whether they are true.
+    pub(crate) async fn new(idempotency_mode: &str, deliver: &str, asks: bool) -> Result<Self, String> {
+        let checks = if asks { "confirm: unsigned, sweep: {}" } else { "confirm: never" };
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let (sandbox, gateway, admin, callbacks) = (free_port(), free_port(), free_port(), free_port());
         let config = format!(
@@ -78,7 +80,7 @@ impl World {
              merchants:\n  - name: sample\n    merchant_code: AYOTST\n    client_id: sandbox-client\n    \
              client_secret: sandbox-secret\n    private_key: ${{file:{key}}}\n\
              store: {{ kind: sqlite, path: ayova.db }}\nlog: {{ level: error }}\n\
-             callbacks: {{ listen: {{ address: \"{callbacks}\" }}, secret: {SECRET}, confirm: never, deliver: {deliver} }}\n",
+             callbacks: {{ listen: {{ address: \"{callbacks}\" }}, secret: {SECRET}, {checks}, deliver: {deliver} }}\n",
             key = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/sandbox-key.pem").display(),
         );
         let mut file = std::fs::File::create(folder.path().join("ayova.yaml")).map_err(|error| error.to_string())?;

@@ -440,3 +440,15 @@ async fn an_event_is_dead_when_its_time_is_over() {
     assert_eq!(dead[0].said.as_deref(), Some("no answer: connection refused"));
     assert!((20..40).contains(&dead[0].attempts), "{}", dead[0].attempts);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_generation_that_is_off_has_no_address() {
+    let mut setup = Setup::new(1);
+    setup.config.callbacks = Some(callbacks());
+    setup.config.upstream.snap.enabled = false;
+    let circle = Circle::build(setup, memory()).await;
+    let forged = body("   1462912345678901", "2026-01-05T10:00:00+07:00");
+    assert_eq!(circle.call("POST", &snap_path(), &forged).await.unwrap().0, 404);
+    let classic = snap_path().replace("/snap/", "/classic/");
+    assert_eq!(circle.call("POST", &classic, &forged).await.unwrap().0, 201);
+}

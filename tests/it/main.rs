@@ -15,6 +15,8 @@ mod callbacks;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
+mod claims;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod deploy;

@@ -16,7 +16,7 @@ use crate::asks::{classic_create, classic_get, snap_create, snap_inquiry, snap_u
 use crate::callbacks::{Circle, SECRET, body, callbacks, seconds, snap_path};
 use crate::harness::Setup;
 
-const SWEEP: Sweep = Sweep {
+pub(crate) const SWEEP: Sweep = Sweep {
     every: Duration::from_secs(600),
     before_expiry: Duration::from_secs(120),
     after_expiry: Duration::from_secs(300),
@@ -26,11 +26,11 @@ async fn circle(callbacks: Callbacks) -> Circle {
     Circle::with(Arc::new(MemoryStore::new(1 << 26, 1 << 25)), callbacks).await
 }
 
-async fn confirming() -> Circle {
+pub(crate) async fn confirming() -> Circle {
     circle(Callbacks { confirm: Confirm::Unsigned, ..callbacks() }).await
 }
 
-async fn sweeping() -> Circle {
+pub(crate) async fn sweeping() -> Circle {
     circle(Callbacks { confirm: Confirm::Unsigned, sweep: Some(SWEEP), ..callbacks() }).await
 }
 
@@ -40,19 +40,19 @@ async fn classic(circle: &Circle, tag: u32, own: &str) -> String {
     number(&circle.world.send(ask).await.expect(201).json())
 }
 
-fn number(answer: &Value) -> String {
+pub(crate) fn number(answer: &Value) -> String {
     let data = &answer["virtualAccountData"];
     let number =
         if data["virtualAccountNo"].is_null() { &data["virtualAccountNumber"] } else { &data["virtualAccountNo"] };
     number.as_str().unwrap().to_owned()
 }
 
-fn classic_path() -> String {
+pub(crate) fn classic_path() -> String {
     format!("/callbacks/classic/AYOTST/{SECRET}")
 }
 
 /// What the app was told: type, number without blanks, amount, origin, confirmed.
-fn told(circle: &Circle) -> Vec<(String, String, String, String, bool)> {
+pub(crate) fn told(circle: &Circle) -> Vec<(String, String, String, String, bool)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().trim().to_owned();
     let event = |(_, event): (String, Value)| {
         let data = &event["data"];
@@ -63,7 +63,7 @@ fn told(circle: &Circle) -> Vec<(String, String, String, String, bool)> {
     circle.taken().into_iter().map(event).collect()
 }
 
-fn paid(number: &str, amount: &str, origin: &str) -> (String, String, String, String, bool) {
+pub(crate) fn paid(number: &str, amount: &str, origin: &str) -> (String, String, String, String, bool) {
     ("va.paid".to_owned(), number.trim().to_owned(), amount.to_owned(), origin.to_owned(), true)
 }
 
@@ -364,4 +364,42 @@ async fn a_get_of_the_apps_own_is_no_sweep() {
     let request = Request::builder().method("POST").uri("/").body(Full::new(bytes::Bytes::new())).unwrap();
     let receiver = circle.line.0.lock().unwrap().clone().unwrap();
     assert_eq!(receiver.oneshot(request).await.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+/// What inquiries get instead of an answer.
+pub(crate) async fn fault(circle: &Circle, fault: Value) {
+    let faults = json!([{"match": {"operation": "snap.inquiry"}, "fault": fault}]);
+    circle.world.control("PUT", "/_sandbox/faults", faults).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_upstream_never_shows_again_is_asked_about_less_and_less_and_then_given_up() {
+    const DAY: u64 = 24 * 3_600;
+    let circle = sweeping().await;
+    circle.account(1).await;
+    fault(&circle, json!({"status": 500, "body": ""})).await;
+    seconds(2 * DAY).await;
+    let failed = r#"ayova_sweeps_total{merchant="sample",dialect="snap",result="failed"}"#;
+    let looks = circle.world.metric(failed).await;
+    assert!((45.0..60.0).contains(&looks), "{looks} in two days");
+    seconds(6 * DAY).await;
+    let asked = circle.world.wire.calls().len();
+    seconds(DAY).await;
+    assert_eq!((circle.world.wire.calls().len(), circle.taken().len()), (asked, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_ends_when_upstream_does_not_know_it_twice() {
+    let circle = sweeping().await;
+    let account = circle.account(1).await;
+    seconds(24 * 3_600 + 200).await;
+    // A question that is not taken says nothing of the account.
+    for (status, code, long) in [(400, "4002400", 150), (404, "4042412", 100)] {
+        let answer = format!(r#"{{"responseCode":"{code}","responseMessage":"No"}}"#);
+        fault(&circle, json!({"status": status, "body": answer})).await;
+        seconds(long).await;
+        assert_eq!(circle.taken(), [], "{status}");
+    }
+    seconds(3_600).await;
+    assert_eq!(told(&circle), [expired(&account)]);
 }

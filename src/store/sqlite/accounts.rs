@@ -59,6 +59,7 @@ pub(super) fn remember(db: &Connection, account: &Account, now: Timestamp) -> ru
         ":amount": account.amount.map(|amount| amount.to_string()),
         ":created_at": iso(account.created),
         ":expires_at": account.expires.map(iso),
+        ":closed": account.closed,
         ":reference": reference,
         ":trx_id": trx_id,
         ":partner_service_id": partner_service_id,
@@ -139,6 +140,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
         own_digits: row.get("own_digits")?,
         bank_code: row.get("bank_code")?,
         amount,
+        closed: row.get("closed")?,
         created: moment(row, "created_at")?,
         expires: match row.get_ref("expires_at")? {
             rusqlite::types::ValueRef::Null => None,
@@ -151,15 +153,16 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Account> {
 /// The same create again may bring a new amount, hence `>=`; what was read is older than any create.
 const REMEMBER: &str = "
 INSERT INTO accounts (digits, merchant, dialect, number, own_digits, bank_code, amount, created_at, reference,
-    trx_id, partner_service_id, customer_no, account_id, customer_id, correlation_id, forget_at, expires_at)
+    trx_id, partner_service_id, customer_no, account_id, customer_id, correlation_id, forget_at, expires_at, closed)
 VALUES (:digits, :merchant, :dialect, :number, :own_digits, :bank_code, :amount, :created_at, :reference,
     :trx_id, :partner_service_id, :customer_no, :account_id, :customer_id, :correlation_id, :forget_at,
-    :expires_at)
+    :expires_at, :closed)
 ON CONFLICT (digits, merchant, dialect) DO UPDATE SET number = excluded.number, own_digits = excluded.own_digits,
     bank_code = excluded.bank_code, amount = excluded.amount, created_at = excluded.created_at,
     reference = excluded.reference, trx_id = excluded.trx_id, partner_service_id = excluded.partner_service_id,
     customer_no = excluded.customer_no, account_id = excluded.account_id, customer_id = excluded.customer_id,
-    correlation_id = excluded.correlation_id, forget_at = excluded.forget_at, expires_at = excluded.expires_at
+    correlation_id = excluded.correlation_id, forget_at = excluded.forget_at, expires_at = excluded.expires_at,
+    closed = excluded.closed
 WHERE excluded.created_at >= accounts.created_at";
 
 pub(super) const IS_DUE: &str =

@@ -15,7 +15,8 @@ use super::watches::{self, Settled};
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
 use crate::store::inbox::{
-    Again, Arrival, Attempt, Backlog, Event, EventKind, Fate, Origin, RETENTION, Received, Replayed, State,
+    ASIDE_MAX, Again, Arrival, Aside, Attempt, Backlog, Counts, Doubt, Event, EventKind, Fate, Identity, Origin,
+    RETENTION, Received, Replayed, State,
 };
 use crate::store::memory::after;
 use crate::store::memory_inbox::{DIFFERS, PERHAPS_FOUND};
@@ -26,6 +27,7 @@ use crate::store::watch::{Look, Looked};
 pub(super) enum Work {
     Receive(Arc<Arrival>),
     Attempted(Attempt),
+    Identify(Identity),
     Replay(String, Again),
     ReplaySince(Timestamp, usize, Again),
     Watch(Timestamp),
@@ -38,6 +40,7 @@ pub(super) enum Told {
     Received(Received),
     Recorded,
     Replayed(Replayed),
+    Identified(bool),
     Count(usize),
     Looked(Looked),
 }
@@ -48,6 +51,7 @@ impl Work {
         match self {
             Self::Receive(arrival) => receive(db, arrival).map(Told::Received),
             Self::Attempted(attempt) => attempted(db, attempt).map(|()| Told::Recorded),
+            Self::Identify(identity) => identify(db, identity).map(Told::Identified),
             Self::Replay(id, again) => replay(db, id, *again).map(Told::Replayed),
             Self::ReplaySince(since, limit, again) => replay_since(db, *since, *limit, *again).map(Told::Count),
             Self::Watch(now) => watches::take_up(db, *now).map(|()| Told::Recorded),
@@ -84,9 +88,9 @@ pub(super) fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Re
         return Ok(Received::Queued);
     };
     if known.state == State::Quarantined {
-        // What was not true then may be now.
+        // What was not true then may be now. What has come in meanwhile goes first.
         reopen(db, n, arrival)?;
-        take_turns(db, &Line::of(arrival, notice.digits()), arrival.received)?;
+        give_turn(db, &Line::of(arrival, notice.digits()), arrival.received)?;
         return Ok(Received::Queued);
     }
     if known.amount == Some(notice.amount) {
@@ -98,6 +102,7 @@ pub(super) fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Re
 
 /// Inserts it, pending or for the given reason in quarantine.
 fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusqlite::Result<()> {
+    bound_aside(db, &arrival.merchant)?;
     let notice = arrival.notice.as_ref().ok();
     let state = if quarantine.is_some() { State::Quarantined } else { State::Pending };
     let paid = notice.filter(|_| arrival.kind == EventKind::Paid);
@@ -126,6 +131,20 @@ fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusql
     Ok(())
 }
 
+/// Every so many events: forgets what there is too much of in quarantine. To find that takes a look at all
+/// that is there.
+fn bound_aside(db: &Connection, merchant: &str) -> rusqlite::Result<()> {
+    let newest: Option<i64> = db.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?;
+    if newest.is_some_and(|newest| newest % BETWEEN_BOUNDS == 0) {
+        forget_aside(db, merchant, ASIDE_MAX)?;
+    }
+    Ok(())
+}
+
+pub(super) fn forget_aside(db: &Connection, merchant: &str, most: Aside) -> rusqlite::Result<usize> {
+    db.prepare_cached(FORGET_ASIDE)?.execute(params![merchant, rows(most.rows), rows(most.bytes)])
+}
+
 /// A payment that was in quarantine is announced again.
 fn reopen(db: &Connection, n: i64, arrival: &Arrival) -> rusqlite::Result<()> {
     let notice = arrival.notice.as_ref().ok();
@@ -148,8 +167,15 @@ fn reopen(db: &Connection, n: i64, arrival: &Arrival) -> rusqlite::Result<()> {
 fn attempted(db: &Connection, attempt: &Attempt) -> rusqlite::Result<()> {
     let state = match attempt.fate {
         Fate::Postponed(then) => {
-            let postponed = params![attempt.id, iso(then), attempt.said, attempt.confirmed, attempt.attempts];
-            db.prepare_cached(POSTPONE)?.execute(postponed)?;
+            db.prepare_cached(POSTPONE)?.execute(named_params! {
+                ":id": attempt.id,
+                ":due_at": iso(then),
+                ":said": attempt.said,
+                ":confirmed": attempt.confirmed,
+                ":attempts": attempt.attempts,
+                ":doubted_at": attempt.doubt.map(|doubt| iso(doubt.since)),
+                ":denials": attempt.doubt.map_or(0, |doubt| doubt.denials),
+            })?;
             return Ok(());
         }
         Fate::Delivered => State::Delivered,
@@ -167,8 +193,10 @@ fn attempted(db: &Connection, attempt: &Attempt) -> rusqlite::Result<()> {
     };
     let ending = |row: &Row<'_>| Ok((Line::read(row)?, settled(row)?));
     let Some((line, settled)) = db.prepare_cached(END)?.query_row(ended, ending).optional()? else { return Ok(()) };
-    if let Some(settled) = settled.filter(|_| attempt.counts) {
-        watches::count(db, &settled)?;
+    if let Some(settled) = settled.filter(|_| attempt.counts != Counts::Nothing) {
+        if attempt.counts == Counts::InFull {
+            watches::count(db, &settled)?;
+        }
         db.prepare_cached(COUNTED)?.execute([&attempt.id])?;
     }
     give_turn(db, &line, attempt.at)
@@ -187,6 +215,33 @@ fn settled(row: &Row<'_>) -> rusqlite::Result<Option<Settled>> {
         amount: row.get("amount")?,
         paid_at: row.get("paid_at")?,
     }))
+}
+
+/// What was told of a classic account's payments.
+pub(super) fn told(db: &Connection, merchant: &str, account_id: &str) -> rusqlite::Result<Amount> {
+    let mut told = db.prepare_cached(TOLD)?;
+    // '0' is the next character after '/': these are the texts that begin with the id and a stroke.
+    let of_account = params![merchant, format!("{account_id}/"), format!("{account_id}0")];
+    let mut sum = Amount::ZERO;
+    for amount in told.query_map(of_account, |row| row.get::<_, String>("amount"))? {
+        sum = sum.saturating_add(Amount::parse(&amount?).unwrap_or_default());
+    }
+    Ok(sum)
+}
+
+/// Records which payment an event is; whether no other is the same.
+fn identify(db: &Connection, identity: &Identity) -> rusqlite::Result<bool> {
+    let Identity { id, payment, paid_at } = identity;
+    let Some(event) = one(db, id)? else { return Ok(false) };
+    let by_payment = params![&*event.merchant, event.dialect.name(), payment];
+    let other = db.prepare_cached(BY_PAYMENT)?.query_row(by_payment, read).optional()?;
+    match other.filter(|other| other.id != *id) {
+        Some(other) if other.state != State::Quarantined => return Ok(false),
+        Some(other) => db.prepare_cached(RELEASE)?.execute([other.id]).map(|_| ())?,
+        None => {}
+    }
+    db.prepare_cached(IDENTIFY)?.execute(params![id, payment, paid_at])?;
+    Ok(true)
 }
 
 fn replay(db: &Connection, id: &str, again: Again) -> rusqlite::Result<Replayed> {
@@ -252,7 +307,8 @@ pub(super) fn prune(db: &Connection, now: Timestamp, limit: usize) -> rusqlite::
 }
 
 pub(super) fn due(db: &Connection, merchant: &str, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Event>> {
-    db.prepare_cached(DUE)?.query_map(params![merchant, iso(now), rows(limit)], read)?.collect()
+    let mut due = db.prepare_cached(DUE)?;
+    readable(due.query_map(params![merchant, iso(now), rows(limit)], read)?, "an event")
 }
 
 pub(super) fn one(db: &Connection, id: &str) -> rusqlite::Result<Option<Event>> {
@@ -287,6 +343,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Event> {
     };
     let dialect = row.get_ref("dialect")?.as_str()?;
     let amount: Option<String> = row.get("amount")?;
+    let denials = row.get("denials")?;
     Ok(Event {
         id: row.get("id")?,
         merchant: row.get::<_, String>("merchant")?.into(),
@@ -302,12 +359,29 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Event> {
         attempts: row.get("attempts")?,
         confirmed: row.get("confirmed")?,
         counted: row.get("counted")?,
+        doubt: maybe("doubted_at")?.map(|since| Doubt { since, denials }),
         amount: amount.map(|text| Amount::parse(&text).ok_or_else(|| unreadable("amount"))).transpose()?,
         paid_at: row.get("paid_at")?,
         status: row.get("status")?,
         said: row.get("said")?,
         body: Bytes::from(row.get::<_, Vec<u8>>("body")?),
     })
+}
+
+/// What can be read of these rows. One that somebody else has written holds up no other.
+pub(super) fn readable<T>(
+    rows: impl Iterator<Item = rusqlite::Result<T>>,
+    what: &'static str,
+) -> rusqlite::Result<Vec<T>> {
+    let mut found = Vec::new();
+    for row in rows {
+        match row {
+            Ok(row) => found.push(row),
+            Err(error) if error.sqlite_error_code().is_some() => return Err(error),
+            Err(error) => tracing::error!(what, %error, "a row of the store cannot be read and is passed over"),
+        }
+    }
+    Ok(found)
 }
 
 fn rows(limit: usize) -> i64 {
@@ -321,14 +395,15 @@ VALUES (:id, :merchant, :dialect, :digits, :payment, :state, :received_at, :unti
     :confirmed, :amount, :paid_at, :status, :said, :body, :kind, :origin)";
 
 const REOPEN: &str = "
-UPDATE events SET digits = :digits, state = 'pending', received_at = :received_at, until = :until, ended_at = NULL,
+UPDATE events SET n = (SELECT max(n) + 1 FROM events), doubted_at = NULL, denials = 0, digits = :digits, state = 'pending', received_at = :received_at, until = :until, ended_at = NULL,
     forget_at = NULL, attempts = 0, confirmed = :confirmed, origin = :origin, amount = :amount, paid_at = :paid_at,
     status = :status, said = NULL, body = :body
 WHERE n = :n";
 
 const POSTPONE: &str = "
-UPDATE events SET due_at = iif(due_at IS NULL, NULL, ?2), attempts = ?5, said = ?3, confirmed = ?4
-WHERE id = ?1 AND state = 'pending'";
+UPDATE events SET due_at = iif(due_at IS NULL, NULL, :due_at), attempts = :attempts, said = :said,
+    confirmed = :confirmed, doubted_at = :doubted_at, denials = :denials
+WHERE id = :id AND state = 'pending'";
 
 const END: &str = "
 UPDATE events SET state = :state, due_at = NULL, ended_at = :ended_at, forget_at = :forget_at,
@@ -337,8 +412,18 @@ WHERE id = :id AND state = 'pending' RETURNING *";
 
 const COUNTED: &str = "UPDATE events SET counted = 1 WHERE id = ?1";
 
+/// What is in quarantine may have been made up, and stands in no other's way.
+pub(super) const RELEASE: &str = "UPDATE events SET payment = NULL WHERE id = ?1 AND state = 'quarantined'";
+
+const IDENTIFY: &str = "UPDATE events SET payment = ?2, paid_at = ?3 WHERE id = ?1";
+
+pub(super) const TOLD: &str = "
+SELECT amount FROM events
+WHERE payment >= ?2 AND payment < ?3 AND merchant = ?1 AND dialect = 'classic' AND counted = 1 AND amount IS NOT NULL";
+
 const AGAIN: &str = "
-UPDATE events SET state = 'pending', ended_at = NULL, forget_at = NULL, attempts = 0, until = ?2
+UPDATE events SET state = 'pending', ended_at = NULL, forget_at = NULL, attempts = 0, until = ?2, doubted_at = NULL,
+    denials = 0
 WHERE id = ?1 RETURNING merchant, dialect, digits";
 
 macro_rules! first_in_line {
@@ -374,6 +459,19 @@ SELECT id FROM events WHERE received_at >= ?1 AND state IN ('delivered', 'dead')
 
 pub(super) const BACKLOG: &str = "
 SELECT merchant, count(*) AS pending, min(received_at) AS oldest FROM events WHERE state = 'pending' GROUP BY merchant";
+
+const NEWEST: &str = "SELECT max(n) FROM events";
+
+/// Numbers of events between two looks at how much is in quarantine.
+const BETWEEN_BOUNDS: i64 = 256;
+
+pub(super) const FORGET_ASIDE: &str = "
+DELETE FROM events WHERE n IN (
+    SELECT n FROM (
+        SELECT n, row_number() OVER newest AS place, sum(length(body)) OVER newest AS bytes
+        FROM events WHERE state = 'quarantined' AND merchant = ?1 WINDOW newest AS (ORDER BY n DESC)
+    ) WHERE place > ?2 OR bytes > ?3
+)";
 
 pub(super) const PRUNE: &str =
     "DELETE FROM events WHERE n IN (SELECT n FROM events WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";

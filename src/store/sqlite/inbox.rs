@@ -15,8 +15,9 @@ use super::job::Job;
 use super::trouble::closed;
 use super::{SqliteStore, WAITING_MAX, watches};
 use crate::dialect::Dialect;
+use crate::dialect::amount::Amount;
 use crate::store::StoreError;
-use crate::store::inbox::{Again, Arrival, Attempt, Backlog, Event, Inbox, Received, Replayed, State};
+use crate::store::inbox::{Again, Arrival, Attempt, Backlog, Event, Identity, Inbox, Received, Replayed, State};
 use crate::store::watch::{Look, Looked, Watch, Watches};
 
 impl SqliteStore {
@@ -71,6 +72,21 @@ impl Inbox for SqliteStore {
     ) -> BoxFuture<'a, Result<Option<Event>, StoreError>> {
         let (merchant, digits) = (merchant.to_owned(), digits.to_owned());
         self.reader.ask(move |db| events::latest(db, &merchant, dialect, &digits))
+    }
+
+    fn told<'a>(&'a self, merchant: &'a str, account_id: &'a str) -> BoxFuture<'a, Result<Amount, StoreError>> {
+        let (merchant, account_id) = (merchant.to_owned(), account_id.to_owned());
+        self.reader.ask(move |db| events::told(db, &merchant, &account_id))
+    }
+
+    fn identify(&self, identity: Identity) -> BoxFuture<'_, Result<bool, StoreError>> {
+        async move {
+            match self.record(Work::Identify(identity)).await? {
+                Told::Identified(known) => Ok(known),
+                _ => Err(closed()),
+            }
+        }
+        .boxed()
     }
 
     fn replay<'a>(&'a self, id: &'a str, again: Again) -> BoxFuture<'a, Result<Replayed, StoreError>> {

@@ -121,12 +121,18 @@ CREATE INDEX events_to_forget ON events (forget_at) WHERE forget_at IS NOT NULL;
 
 /// Events that were found by asking, and which accounts are looked at when. `life` tells the lives of
 /// a number apart; `paid_latest` (SNAP) and `paid_total` (classic) are what is counted of it, all there
-/// was where `whole` says so; `swept` is the highest sum that was found by asking.
+/// was where `whole` says so; `swept` is the highest sum that was found by asking; `missed` looks
+/// in a row since `missed_since` showed nothing, `refused` of them because upstream knew no such
+/// account. `doubted_at` is when upstream first denied an event, `denials` how often it has.
 const V3: &str = "
 ALTER TABLE accounts ADD COLUMN expires_at TEXT;
+ALTER TABLE accounts ADD COLUMN closed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT 'va.paid' CHECK (kind IN ('va.paid', 'va.expired'));
 ALTER TABLE events ADD COLUMN origin TEXT NOT NULL DEFAULT 'callback' CHECK (origin IN ('callback', 'sweep'));
 ALTER TABLE events ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE events ADD COLUMN doubted_at TEXT;
+ALTER TABLE events ADD COLUMN denials INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX events_aside ON events (merchant, n) WHERE state = 'quarantined';
 CREATE TABLE watches (
     digits TEXT NOT NULL,
     merchant TEXT NOT NULL,
@@ -139,6 +145,9 @@ CREATE TABLE watches (
     paid_latest TEXT,
     paid_total TEXT NOT NULL,
     swept TEXT,
+    missed_since TEXT,
+    missed INTEGER NOT NULL DEFAULT 0,
+    refused INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (digits, merchant, dialect)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX watches_due ON watches (merchant, look_at) WHERE look_at IS NOT NULL;

@@ -11,12 +11,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::text::{iso, moment, unreadable};
 use super::{accounts, events};
-use crate::callback::notice::Notice;
+use crate::callback::notice::{self, Notice};
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
 use crate::reference::{Account, Handle};
 use crate::store::inbox::{Arrival, Received};
-use crate::store::watch::{Counted, Look, Looked, Watch};
+use crate::store::watch::{Counted, Look, Looked, Misses, Watch};
 
 /// Which life of its number an account is: what is counted of one says nothing of the next.
 pub(in crate::store) fn life(account: &Account) -> String {
@@ -47,7 +47,8 @@ pub(super) fn keep(db: &Connection, account: &Account, now: Timestamp) -> rusqli
     Ok(())
 }
 
-/// Watches every account that is not watched yet. What was paid of them before is not known.
+/// Watches every account that is not watched yet, or was in an earlier life of its number. What was paid
+/// of them before is not known.
 pub(super) fn take_up(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     let unwatched: Vec<Account> =
         db.prepare_cached(UNWATCHED)?.query_map([], accounts::read)?.collect::<rusqlite::Result<_>>()?;
@@ -72,14 +73,14 @@ pub(super) fn due(
     limit: usize,
 ) -> rusqlite::Result<Vec<Watch>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut due: Vec<Watch> = db
-        .prepare_cached(ENDING)?
-        .query_map(params![merchant, iso(now), iso(soon), limit], |row| read(db, row))?
-        .collect::<rusqlite::Result<_>>()?;
+    let mut ending = db.prepare_cached(ENDING)?;
+    // What ends soon comes first, but leaves room for others: it may be due again and again.
+    let ending = ending.query_map(params![merchant, iso(now), iso(soon), (limit + 1) / 2], |row| read(db, row))?;
+    let mut due = events::readable(ending, "a watched account")?;
     if due.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
         let mut others = db.prepare_cached(DUE)?;
-        for watch in others.query_map(params![merchant, iso(now), limit], |row| read(db, row))? {
-            let watch = watch?;
+        let others = others.query_map(params![merchant, iso(now), limit], |row| read(db, row))?;
+        for watch in events::readable(others, "a watched account")? {
             if !due.iter().any(|known| known.account == watch.account) {
                 due.push(watch);
             }
@@ -116,6 +117,9 @@ pub(super) fn looked(db: &Connection, look: &Look) -> rusqlite::Result<Looked> {
         ":paid_latest": look.before.and_then(|before| before.latest).map(iso),
         ":paid_total": look.before.map(|before| before.total.to_string()),
         ":swept": swept.map(|total| total.to_string()),
+        ":missed_since": look.misses.since.map(iso),
+        ":missed": look.misses.looks,
+        ":refused": look.misses.refused,
     })?;
     Ok(Looked::Recorded(new))
 }
@@ -161,11 +165,16 @@ pub(super) fn count(db: &Connection, settled: &Settled) -> rusqlite::Result<()> 
     if !is_of(&life, payment.as_deref()) {
         return Ok(());
     }
-    let paid = paid_at.as_deref().and_then(|time| time.parse().ok()).map(iso);
+    let paid = paid_at.as_deref().and_then(notice::moment).map(iso);
     let latest = paid.into_iter().chain(latest).max();
-    let total = Amount::parse(&total).ok_or_else(|| unreadable("paid_total"))?;
-    let amount = amount.as_deref().and_then(Amount::parse).unwrap_or_default();
-    let counted = params![digits, merchant, dialect, latest, total.saturating_add(amount).to_string()];
+    let Some(total) = Amount::parse(&total) else {
+        tracing::error!("what is counted of an account cannot be read; a payment is told and not counted");
+        return Ok(());
+    };
+    // SNAP's payments are told apart by their times; only classic has sums.
+    let amount = amount.as_deref().filter(|_| dialect == Dialect::Classic.name());
+    let total = total.saturating_add(amount.and_then(Amount::parse).unwrap_or_default());
+    let counted = params![digits, merchant, dialect, latest, total.to_string()];
     db.prepare_cached(COUNT)?.execute(counted).map(|_| ())
 }
 
@@ -191,7 +200,9 @@ fn read(db: &Connection, row: &Row<'_>) -> rusqlite::Result<Watch> {
             Dialect::Snap => Amount::ZERO,
         },
     };
-    Ok(Watch { account: Arc::new(account), expires: maybe("watched_until")?, looked: maybe("looked_at")?, counted })
+    let misses = Misses { since: maybe("missed_since")?, looks: row.get("missed")?, refused: row.get("refused")? };
+    let (expires, looked) = (maybe("watched_until")?, maybe("looked_at")?);
+    Ok(Watch { account: Arc::new(account), expires, looked, counted, misses })
 }
 
 /// The sum of payments that are in line and not counted.
@@ -210,7 +221,9 @@ fn pending(db: &Connection, account: &Account) -> rusqlite::Result<Amount> {
 }
 
 pub(super) const GO_ON: &str = "
-UPDATE watches SET watched_until = iif(look_at IS NULL, NULL, watched_until), look_at = coalesce(look_at, ?5)
+UPDATE watches SET watched_until = iif(look_at IS NULL, NULL, watched_until),
+    missed_since = iif(look_at IS NULL, NULL, missed_since), missed = iif(look_at IS NULL, 0, missed),
+    refused = iif(look_at IS NULL, 0, refused), look_at = coalesce(look_at, ?5)
 WHERE digits = ?1 AND merchant = ?2 AND dialect = ?3 AND life = ?4";
 
 const KEEP: &str = "
@@ -219,7 +232,8 @@ VALUES (:digits, :merchant, :dialect, :life, :expires_at, :look_at, :whole, :not
 
 const UNWATCHED: &str = "
 SELECT * FROM accounts AS a WHERE NOT EXISTS
-    (SELECT 1 FROM watches AS w WHERE w.digits = a.digits AND w.merchant = a.merchant AND w.dialect = a.dialect)";
+    (SELECT 1 FROM watches AS w WHERE w.digits = a.digits AND w.merchant = a.merchant AND w.dialect = a.dialect
+     AND w.life = a.created_at || iif(a.dialect = 'classic', ' ' || coalesce(a.account_id, ''), ''))";
 
 const DOUBT: &str = "UPDATE watches SET whole = 0 WHERE digits = ?1 AND merchant = ?2 AND dialect = ?3";
 
@@ -228,7 +242,7 @@ const FORGET: &str = "DELETE FROM watches WHERE digits = ?1 AND merchant = ?2 AN
 macro_rules! watched {
     () => {
         "SELECT accounts.*, watches.watched_until, watches.looked_at, watches.whole, watches.paid_latest,
-             watches.paid_total
+             watches.paid_total, watches.missed_since, watches.missed, watches.refused
          FROM watches JOIN accounts USING (digits, merchant, dialect) "
     };
 }
@@ -249,7 +263,8 @@ const SWEPT: &str = "SELECT * FROM watches WHERE digits = ?1 AND merchant = ?2 A
 const LOOKED: &str = "
 UPDATE watches SET looked_at = coalesce(:looked_at, looked_at), look_at = :look_at, watched_until = :expires_at,
     whole = max(whole, :whole), paid_latest = coalesce(:paid_latest, paid_latest),
-    paid_total = coalesce(:paid_total, paid_total), swept = coalesce(:swept, swept)
+    paid_total = coalesce(:paid_total, paid_total), swept = coalesce(:swept, swept), missed_since = :missed_since,
+    missed = :missed, refused = :refused
 WHERE digits = :digits AND merchant = :merchant AND dialect = :dialect";
 
 pub(super) const COUNT: &str = "

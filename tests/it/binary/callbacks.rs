@@ -32,14 +32,20 @@ struct Circle {
 }
 
 impl Circle {
+    /// One that believes what is announced, be it made up.
     async fn of(app: App) -> Self {
-        Self::with(app, &[]).await
+        Self::with(app, &[], "confirm: never, ").await
     }
 
-    async fn with(app: App, sandbox: &[&str]) -> Self {
+    /// One that asks first.
+    async fn asking(app: App) -> Self {
+        Self::with(app, &[], "").await
+    }
+
+    async fn with(app: App, sandbox: &[&str], confirm: &str) -> Self {
         let sandbox = Sandbox::start_with(sandbox).await;
         let section = format!(
-            "callbacks: {{ listen: {{ address: 127.0.0.1:0 }}, secret: {SECRET}, confirm: never, deliver: {} }}",
+            "callbacks: {{ listen: {{ address: 127.0.0.1:0 }}, secret: {SECRET}, {confirm}deliver: {} }}",
             app.deliver()
         );
         let gateway = Gateway::start_with(&format!("http://{}", sandbox.address), "", &section).await;
@@ -123,7 +129,7 @@ fn classic_paid(reference: &str) -> String {
 
 #[tokio::test]
 async fn a_payment_of_either_generation_reaches_the_app() {
-    let circle = Circle::of(App::start(|_| status(204)).await).await;
+    let circle = Circle::asking(App::start(|_| status(204)).await).await;
     let numbers = [circle.snap_account().await, circle.classic_account().await];
     circle.pay("virtualAccountNo", &numbers[0]).await;
     circle.pay("virtualAccountNumber", &numbers[1]).await;
@@ -133,6 +139,7 @@ async fn a_payment_of_either_generation_reaches_the_app() {
         let event = &of(dialect).event;
         assert_eq!((&event["type"], &event["data"]["origin"]), (&json!("va.paid"), &json!("callback")));
         assert_eq!(event["data"]["virtualAccountNo"], json!(number), "{event}");
+        assert_eq!(event["data"]["confirmed"], true, "{event}");
         assert_eq!(event["data"]["amount"], json!({"value": "150000.00", "currency": "IDR"}));
     }
     assert_eq!(of("snap").event["data"]["trxId"], "7f3b1c9e5a2d4f608b1e3c7a9d5f2b41");
@@ -199,7 +206,7 @@ async fn what_cannot_be_kept_is_not_acknowledged_and_arrives_later() {
     let switches = folder.path().join("sandbox.yaml");
     std::fs::write(&switches, "callbacks: { retry_delays: [1s, 2s, 4s, 8s] }\n").unwrap();
     let app = App::start(|_| status(204)).await;
-    let circle = Circle::with(app, &["--config", switches.to_str().unwrap()]).await;
+    let circle = Circle::with(app, &["--config", switches.to_str().unwrap()], "confirm: never, ").await;
     let numbers = [circle.snap_account().await, circle.classic_account().await];
     let other = Connection::open(circle.gateway.folder.path().join("data/ayova.db")).unwrap();
     other.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -238,7 +245,7 @@ const BURST: usize = 1_000;
 
 #[tokio::test]
 async fn a_burst_of_equal_payments_of_one_account_arrives_whole_and_in_order() {
-    let circle = Circle::of(App::start(|_| status(204)).await).await;
+    let circle = Circle::asking(App::start(|_| status(204)).await).await;
     let open = CREATE_BODY.replace(r#""totalAmount":{"value":"150000.00","currency":"IDR"},"#, "");
     let created = ask(&circle.gateway.listen, &request("POST", CREATE_PATH, "Idempotency-Key: 1\r\n", &open)).await;
     let number = created.json()["virtualAccountData"]["virtualAccountNo"].as_str().unwrap().to_owned();

@@ -9,8 +9,9 @@ use super::*;
 use crate::dialect::OperationId;
 use crate::dialect::amount::Amount;
 use crate::store::StoredAnswer;
-use crate::store::inbox::{Attempt, EventKind, Fate, Origin, Received};
+use crate::store::inbox::{Attempt, Counts, EventKind, Fate, Origin, Received};
 use crate::store::inbox_suite::paid;
+use crate::store::suite::classic_life;
 
 fn refusal(folder: &TempDir) -> String {
     let StoreError(why) = SqliteStore::open(&options(folder)).unwrap_err();
@@ -135,14 +136,14 @@ async fn every_query_uses_an_index() {
             '2026', '2027', '2027', '2027', 1, 200, '[]', '[]', x'7b7d', NULL, NULL, zeroblob(32), 1, 1, NULL FROM k;
          WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 20000)
          INSERT INTO accounts SELECT '14629' || i, 'sample', 'snap', '14629' || i, i, NULL, NULL, '2026', 'R', 'T',
-            '   14629', 'C', NULL, NULL, NULL, '2027', NULL FROM k;
+            '   14629', 'C', NULL, NULL, NULL, '2027', NULL, 0 FROM k;
          WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 20000)
          INSERT INTO events SELECT i, 'evt_' || i, 'sample', 'snap', '14629' || i, 'P' || i, 'delivered', '2026', NULL,
-            '2027', '2026', '2027', 1, 0, '1.00', NULL, NULL, NULL, x'7b7d', 'va.paid', 'callback', 1
+            '2027', '2026', '2027', 1, 0, '1.00', NULL, NULL, NULL, x'7b7d', 'va.paid', 'callback', 1, NULL, 0
             FROM k;
          WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 20000)
-         INSERT INTO watches SELECT '14629' || i, 'sample', 'snap', '2026', '2028', '2027', NULL, 1, NULL, '0.00', NULL
-            FROM k;",
+         INSERT INTO watches SELECT '14629' || i, 'sample', 'snap', '2026', '2028', '2027', NULL, 1, NULL, '0.00', NULL,
+            NULL, 0, 0 FROM k;",
     )
     .unwrap();
     let queries = [
@@ -171,6 +172,9 @@ async fn every_query_uses_an_index() {
         events::ENDED_SINCE,
         events::BACKLOG,
         events::PRUNE,
+        events::TOLD,
+        events::FORGET_ASIDE,
+        events::RELEASE,
         watches::ENDING,
         watches::DUE,
         watches::ONE,
@@ -237,6 +241,7 @@ fn fixture() -> Vec<(Intent, Option<End>, Option<Arc<Account>>)> {
         own_digits: "12345678".to_owned(),
         bank_code: Some("002".to_owned()),
         amount: Amount::parse("150000.00"),
+        closed: false,
         created: at(1),
         expires: None,
         handle: Handle::Classic {
@@ -309,7 +314,8 @@ async fn the_file_of_version_3_opens() {
             fate,
             said: "200".to_owned(),
             confirmed: false,
-            counts: true,
+            counts: Counts::InFull,
+            doubt: None,
         };
         store.inbox().attempted(delivered).await.unwrap();
         drop(store);
@@ -346,4 +352,77 @@ async fn holds_the_fixture(store: &SqliteStore) {
             assert_eq!(store.account("sample", learned.dialect(), &query).await.unwrap(), Some(learned));
         }
     }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    store.watches().take_up(at(0)).await.unwrap();
+    for number in ["   1462912345678901", "   1462912345678902"] {
+        store.remember(account(number, "R", at(1))).await.unwrap();
+        store.inbox().receive(paid(number, number, 1, "5000.00")).await.unwrap();
+    }
+    let db = Connection::open(folder.path().join("ayova.db")).unwrap();
+    db.execute("UPDATE watches SET paid_total = 'much' WHERE digits = '1462912345678901'", []).unwrap();
+    db.execute("UPDATE events SET amount = 'much' WHERE digits = '1462912345678901'", []).unwrap();
+    let due = store.watches().due("sample", at(9), at(9), 10).await.unwrap();
+    assert_eq!(due.iter().map(|watch| watch.account.digits()).collect::<Vec<_>>(), ["1462912345678902"]);
+    let due = store.inbox().due("sample", at(9), 10).await.unwrap();
+    assert_eq!(due.iter().map(|event| event.digits.as_str()).collect::<Vec<_>>(), ["1462912345678902"]);
+}
+
+#[tokio::test]
+async fn a_quarantine_is_bounded_and_forgets_its_oldest() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    for n in 0..6 {
+        let id = format!("e{n}");
+        let paid = paid(&id, "   1462912345678901", n, "5000.00");
+        let doubt = (n > 0).then_some("it is not signed");
+        store.inbox().receive(Arc::new(crate::store::inbox::Arrival { doubt, ..(*paid).clone() })).await.unwrap();
+    }
+    let db = Connection::open(folder.path().join("ayova.db")).unwrap();
+    let most = |rows, bytes| crate::store::inbox::Aside { rows, bytes };
+    assert_eq!(events::forget_aside(&db, "other", most(0, 0)).unwrap(), 0);
+    assert_eq!(events::forget_aside(&db, "sample", most(4, 1 << 20)).unwrap(), 1);
+    let body: u32 = db.query_row("SELECT length(body) FROM events WHERE n = 6", [], |row| row.get(0)).unwrap();
+    assert_eq!(events::forget_aside(&db, "sample", most(9, 2 * usize::try_from(body).unwrap())).unwrap(), 2);
+    let left: Vec<String> = db
+        .prepare("SELECT id FROM events ORDER BY n")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(left, ["e0", "e4", "e5"], "what is in line stays");
+}
+
+#[tokio::test]
+async fn a_number_made_again_while_nobody_watched_is_watched_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let lives = [
+        (account("   1462912345678901", "R", at(1)), account("   1462912345678901", "S", at(5))),
+        (classic_life("A1", 1), classic_life("A2", 5)),
+    ];
+    let store = open(&folder);
+    store.watches().take_up(at(0)).await.unwrap();
+    for (first, _) in &lives {
+        store.remember(Arc::clone(first)).await.unwrap();
+    }
+    drop(store);
+    let store = open(&folder);
+    for (_, second) in &lives {
+        store.remember(Arc::clone(second)).await.unwrap();
+    }
+    for _ in 0..2 {
+        store.watches().take_up(at(9)).await.unwrap();
+        for (_, second) in &lives {
+            let watch = store.watches().watch("sample", second.dialect(), second.digits()).await.unwrap().unwrap();
+            assert_eq!((&watch.account, watch.counted.whole), (second, false));
+        }
+    }
+    let life =
+        |db: &Connection| -> String { db.query_row("SELECT max(life) FROM watches", [], |row| row.get(0)).unwrap() };
+    assert!(life(&Connection::open(folder.path().join("ayova.db")).unwrap()).ends_with(" A2"));
 }
