@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +45,7 @@ pub const LINGER: Duration = Duration::from_millis(300);
 
 /// How long connections that wait to be accepted are waited for.
 const BACKLOG: Duration = Duration::from_millis(1);
+const BACKLOG_MOST: Duration = Duration::from_millis(50);
 
 /// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to
 /// change, and spinning would not help.
@@ -135,7 +136,8 @@ where
         connections.spawn(Arc::clone(&serving).converse(stream, peer));
     }
     // Whoever has connected by now gets an answer; closing would reset them.
-    while terms.departure.has_begun() {
+    let until = Instant::now() + BACKLOG_MOST;
+    while terms.departure.has_begun() && Instant::now() < until {
         let Ok(Ok((stream, peer))) = timeout(BACKLOG, bound.accept()).await else { break };
         connections.spawn(Arc::clone(&serving).converse(stream, peer));
     }

@@ -1,17 +1,20 @@
 //! Sockets that are handed over as systemd does it, by a parent that opens one and keeps it open.
 
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::{Gateway, Lines, Running, Sandbox, ask, create, patiently, signal};
+use super::{Gateway, Lines, Running, Sandbox, answer, ask, create, patiently, signal, until};
 
 /// Opens a socket and starts the command with it, again when it has ended.
 const PARENT: &str = r#"
 import ctypes, os, socket, sys
 listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-for turn in range(2):
+for turn in range(int(sys.argv[2])):
     child = os.fork()
     if child == 0:
         # Ends with its parent (PR_SET_PDEATHSIG), however the test ends.
@@ -20,17 +23,22 @@ for turn in range(2):
         os.set_inheritable(3, True)
         os.environ["LISTEN_FDS"] = "1"
         os.environ["LISTEN_PID"] = sys.argv[1] if sys.argv[1] != "own" else str(os.getpid())
-        os.execv(sys.argv[2], sys.argv[2:])
+        os.execv(sys.argv[3], sys.argv[3:])
     print("child", child, listener.getsockname()[1], flush=True)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code != 0:
         sys.exit(code)
 "#;
 
-/// The gateway started by the parent; `process` is what `LISTEN_PID` says.
+/// The gateway started by the parent, twice.
 fn start(process: &str, config: &str) -> Running {
+    start_often(process, 2, config)
+}
+
+/// The same, as often as said; `process` is what `LISTEN_PID` says.
+fn start_often(process: &str, turns: u64, config: &str) -> Running {
     let mut command = Command::new("python3");
-    command.args(["-c", PARENT, process, env!("CARGO_BIN_EXE_ayova"), "run", "--config", config]);
+    command.args(["-c", PARENT, process, &turns.to_string(), env!("CARGO_BIN_EXE_ayova"), "run", "--config", config]);
     command.kill_on_drop(true).stdin(Stdio::null());
     Running::spawn(command)
 }
@@ -65,6 +73,73 @@ async fn a_socket_outlives_the_process_that_serves_it() {
     assert_eq!(ask(&address, &create("order-1")).await.header("ayova-source"), Some("replay"));
     signal("TERM", second).await;
     assert!(parent.end().await.success());
+}
+
+/// A client that only ever tries again when its connection is refused sees nothing of restarts. (Without a
+/// parent that keeps the socket open, a connection that is being made at the very moment the listener
+/// closes is reset by the system.)
+#[tokio::test]
+async fn restarts_under_load_are_seen_by_nobody() {
+    let restarts: u64 = std::env::var("AYOVA_RESTARTS").ok().map_or(3, |count| count.parse().unwrap());
+    let sandbox = Sandbox::start().await;
+    let upstream = format!("http://{}", sandbox.address);
+    let (config, _folder) = Gateway::configured(&upstream, "", "shutdown: { grace: 3s }");
+    let mut parent = start_often("own", restarts + 1, &config);
+    let (mut process, address) = child(&parent.out, 0).await;
+    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let apps: Vec<_> = (0..4)
+        .map(|app| tokio::spawn(insist(app, address.clone(), Arc::clone(&over), Arc::clone(&answered))))
+        .collect();
+    for turn in 1..=restarts {
+        let before = answered.load(Ordering::Relaxed);
+        until("requests", || async { answered.load(Ordering::Relaxed) > before + 20 }).await;
+        signal("TERM", process).await;
+        (process, _) = child(&parent.out, usize::try_from(turn).unwrap()).await;
+    }
+    let before = answered.load(Ordering::Relaxed);
+    until("requests", || async { answered.load(Ordering::Relaxed) > before + 20 }).await;
+    over.store(true, Ordering::Relaxed);
+    for app in apps {
+        app.await.unwrap();
+    }
+    signal("TERM", process).await;
+    assert!(parent.end().await.success());
+    let stats = sandbox.get("/_sandbox/stats").await;
+    assert_eq!(stats["creates"], stats["distinct_keys"], "{stats}");
+}
+
+/// Creates over kept connections, another one whenever an answer says so.
+async fn insist(app: u64, listen: String, over: Arc<AtomicBool>, answered: Arc<AtomicU64>) {
+    let mut connection = None;
+    for n in 1.. {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut stream = match connection.take() {
+            Some(stream) => stream,
+            None => loop {
+                match tokio::net::TcpStream::connect(&listen).await {
+                    Ok(stream) => break stream,
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            },
+        };
+        let number = 10_000_000_000 + app * 1_000_000 + n;
+        let request = create(&format!("order-{number}"))
+            .replace("Connection: close\r\n", "")
+            .replace("12345678901", &number.to_string())
+            .replace("7f3b1c9e5a2d4f608b1e3c7a9d5f2b41", &format!("{number:032x}"));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let created = answer(&mut stream).await;
+        assert_eq!(created.status, 200, "{created:?}");
+        answered.fetch_add(1, Ordering::Relaxed);
+        connection = (created.header("connection") != Some("close")).then_some(stream);
+        // Not quite as fast as it can: a gateway that is never quiet takes half of its grace to leave.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
 }
 
 #[tokio::test]

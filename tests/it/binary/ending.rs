@@ -1,11 +1,8 @@
 //! How the processes begin and end: signals, work in flight, and addresses that are taken.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Gateway, Running, Sandbox, answer, ask, connect, create, get, kept_alive, run, until};
+use super::{Gateway, Sandbox, answer, ask, connect, create, get, kept_alive, run, until};
 
 /// An inquiry of an account nobody knows.
 const ASKED: &str = r#"{"partnerServiceId":"   14629","customerNo":"CUST000123","virtualAccountNo":"   1462912345678901","trxId":"7f3b1c9e5a2d4f608b1e3c7a9d5f2b41"}"#;
@@ -153,69 +150,4 @@ async fn idle_connections_do_not_hold_up_the_end() {
     gateway.running.signal("TERM").await;
     assert_eq!(gateway.running.end().await.code(), Some(0));
     drop(silent);
-}
-
-/// A client that only ever tries again when its connection is refused sees nothing of restarts.
-#[tokio::test]
-async fn restarts_under_load_are_seen_by_nobody() {
-    let restarts: u64 = std::env::var("AYOVA_RESTARTS").ok().map_or(3, |count| count.parse().unwrap());
-    let sandbox = Sandbox::start().await;
-    let upstream = format!("http://{}", sandbox.address);
-    let (file, folder) = Gateway::configured(&upstream, "", "shutdown: { grace: 3s }");
-    // The same port each time.
-    let port = { tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port() };
-    let text = std::fs::read_to_string(&file).unwrap().replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
-    std::fs::write(&file, text).unwrap();
-    let mut gateway = Gateway::of(Running::start(&["run", "--config", &file]), folder).await;
-    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let apps: Vec<_> = (0..4)
-        .map(|app| tokio::spawn(insist(app, gateway.listen.clone(), Arc::clone(&over), Arc::clone(&answered))))
-        .collect();
-    for _ in 0..restarts {
-        let before = answered.load(Ordering::Relaxed);
-        until("requests", || async { answered.load(Ordering::Relaxed) > before + 20 }).await;
-        gateway.running.signal("TERM").await;
-        assert_eq!(gateway.running.end().await.code(), Some(0));
-        gateway = Gateway::of(Running::start(&["run", "--config", &file]), gateway.folder).await;
-    }
-    over.store(true, Ordering::Relaxed);
-    for app in apps {
-        app.await.unwrap();
-    }
-    let stats = sandbox.get("/_sandbox/stats").await;
-    assert_eq!(stats["creates"], stats["distinct_keys"], "{stats}");
-}
-
-/// Creates over kept connections, another one whenever an answer says so.
-async fn insist(app: u64, listen: String, over: Arc<AtomicBool>, answered: Arc<AtomicU64>) {
-    let mut connection = None;
-    for n in 1.. {
-        if over.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut stream = match connection.take() {
-            Some(stream) => stream,
-            None => loop {
-                match tokio::net::TcpStream::connect(&listen).await {
-                    Ok(stream) => break stream,
-                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            },
-        };
-        let number = 10_000_000_000 + app * 1_000_000 + n;
-        let request = create(&format!("order-{number}"))
-            .replace("Connection: close\r\n", "")
-            .replace("12345678901", &number.to_string())
-            .replace("7f3b1c9e5a2d4f608b1e3c7a9d5f2b41", &format!("{number:032x}"));
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let created = answer(&mut stream).await;
-        assert_eq!(created.status, 200, "{created:?}");
-        answered.fetch_add(1, Ordering::Relaxed);
-        connection = (created.header("connection") != Some("close")).then_some(stream);
-        // Not quite as fast as it can: a gateway that is never quiet takes half of its grace to leave.
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
 }
