@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use ayova::config::sandbox::{MerchantKey, SandboxMerchant};
 use ayova::config::{Config, Secret};
+use ayova::live::Live;
+use ayova::signature::PrivateKey;
 use ayova::stack::{Gateway, Surroundings};
 use ayova::store::memory::MemoryStore;
 use tower::Service as _;
 
-use crate::asks::{Ask, snap_create, snap_inquiry};
+use crate::asks::{Ask, classic_create, snap_create, snap_inquiry};
 use crate::harness::{Setup, World};
 
 /// Two configurations of one gateway, before one upstream.
@@ -23,6 +26,14 @@ impl Renewal {
         if let Some(limit) = limit {
             setup.limit(0, limit, 64);
         }
+        // What the merchant will log in with one day; Ayoconnect takes both for as long as a change takes.
+        setup.sandbox.merchants.push(SandboxMerchant {
+            name: "next".into(),
+            client_id: "next-client".to_owned(),
+            client_secret: Secret::new("next-secret".to_owned()),
+            key: MerchantKey::PrivatePem(Secret::new(NEXT_KEY.to_owned())),
+            ..setup.sandbox.merchants[0].clone()
+        });
         let config = setup.config.clone();
         let world = setup.build();
         let surroundings = world.surroundings(Arc::new(MemoryStore::new(1 << 26, 1 << 25)));
@@ -38,6 +49,47 @@ impl Renewal {
         change(&mut config);
         first.renewed(&config, &self.surroundings).unwrap()
     }
+}
+
+const NEXT_KEY: &str = include_str!("../../config/sandbox-callback-key.pem");
+
+/// Client id, client secret and RSA key change while creates of both generations go on.
+#[tokio::test(start_paused = true)]
+async fn credentials_are_replaced_under_load() {
+    let renewal = Renewal::new(None);
+    let live = Live::new(renewal.first());
+    let apps: Vec<_> = (0..8_u32)
+        .map(|app| {
+            let mut live = live.clone();
+            tokio::spawn(async move {
+                for n in 0..50 {
+                    let tag = 1 + app * 100 + n;
+                    let ask = if n % 2 == 0 { snap_create(tag, "") } else { classic_create(tag, "") };
+                    let answer = live.call(ask.into_request()).await.unwrap();
+                    assert!(answer.status().is_success(), "{tag}: {}", answer.status());
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    let next = renewal.second(&live.now(), |config| {
+        let merchant = &mut config.merchants[0];
+        merchant.client_id = Secret::new("next-client".to_owned());
+        merchant.client_secret = Secret::new("next-secret".to_owned());
+        merchant.private_key = Some(Arc::new(PrivateKey::from_pem(NEXT_KEY).unwrap()));
+    });
+    live.replace(next);
+    let changed = renewal.world.wire.all().len();
+    for app in apps {
+        app.await.unwrap();
+    }
+    let after = renewal.world.wire.all().split_off(changed);
+    assert!(after.len() > 100);
+    let logins: Vec<_> = after.iter().filter(|arrived| arrived.is_login()).collect();
+    assert_eq!(logins.len(), 2, "one of each generation");
+    let snap = logins.iter().find(|arrived| arrived.path.ends_with("b2b")).unwrap();
+    assert_eq!(snap.header("x-client-key"), "next-client");
 }
 
 async fn status(gateway: &Gateway, ask: Ask) -> u16 {
