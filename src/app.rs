@@ -253,6 +253,7 @@ impl App {
         let tasks = gateway.tasks();
         self.leaving.store(true, Ordering::Relaxed);
         self.departure.begin();
+        self.calling_back.departure.begin();
         // Its app may end later than the gateway is told to, and is served until then; what comes at the
         // very end has half of the grace to itself.
         let _ = timeout_at(began + self.config.shutdown.grace / 2, self.departure.quiet(QUIET)).await;
@@ -372,6 +373,7 @@ async fn export_the_rest(tracer: SharedTracer, deadline: Instant) {
 struct CallingBack {
     address: Option<SocketAddr>,
     bell: Bell,
+    departure: Departure,
     stop: CancellationToken,
     /// The listener, and rounds that take over from each other.
     tasks: TaskTracker,
@@ -408,6 +410,7 @@ impl CallingBack {
         let mut started = Self {
             address: listener.as_ref().and_then(|listener| listener.bound.address.tcp()),
             bell: Bell::default(),
+            departure: listener.as_ref().map(|listener| listener.terms.departure.clone()).unwrap_or_default(),
             stop,
             tasks: TaskTracker::new(),
             receiver: None,
@@ -513,6 +516,7 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
         ("idempotency.memory", before.idempotency.memory_bytes != now.idempotency.memory_bytes),
         ("reference.memory", before.reference.memory_bytes != now.reference.memory_bytes),
         ("log.format", before.log.format != now.log.format),
+        ("merchants[].name", renames(before, now)),
         ("callbacks", one.is_some() != other.is_some()),
         ("callbacks.listen.address", both.is_some_and(|(one, other)| one.0 != other.0)),
         ("callbacks.listen.tls", both.is_some_and(|(one, other)| one.1 != other.1)),
@@ -520,6 +524,17 @@ fn fixed(before: &Config, now: &Config) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))
     .collect()
+}
+
+/// Whether a name and a code that belonged together do not any more. What is kept is kept under the name:
+/// under another one a repetition would be new, and under somebody else's it would get his answer.
+fn renames(before: &Config, now: &Config) -> bool {
+    now.merchants.iter().any(|merchant| {
+        before.merchants.iter().any(|known| {
+            let (name, code) = (known.name == merchant.name, known.merchant_code == merchant.merchant_code);
+            name != code
+        })
+    })
 }
 
 /// Without a request for so long, the app needs the gateway no more.

@@ -85,8 +85,22 @@ impl Asker {
     pub async fn about(&self, account: &Account) -> Said {
         match &account.handle {
             Handle::Snap { .. } => self.snap(&account.merchant, self.subject(account)).await,
-            Handle::Classic { .. } => self.classic(account).await,
+            Handle::Classic { .. } if account.bank_code.is_some() => self.classic(account).await,
+            Handle::Classic { .. } => self.classic_at_any_bank(account.clone()).await,
         }
+    }
+
+    /// A get must name the bank, and neither a callback nor every record does.
+    async fn classic_at_any_bank(&self, mut account: Account) -> Said {
+        let mut said = Said::NobodyToAsk;
+        for bank in BANKS {
+            account.bank_code = Some(bank.code.to_owned());
+            said = self.classic(&account).await;
+            if !matches!(said, Said::Refused | Said::Declined) {
+                break;
+            }
+        }
+        said
     }
 
     /// Asks about an account of which only a callback is known.
@@ -107,30 +121,18 @@ impl Asker {
             return Said::NobodyToAsk;
         };
         let correlation_id = member("correlationId").unwrap_or_else(|| self.entropy.id());
-        let mut said = Said::NobodyToAsk;
-        // A callback does not name the bank, and a get must.
-        for bank in BANKS {
-            let account = Account {
-                merchant: Arc::clone(merchant),
-                number: member("virtualAccountNumber").unwrap_or_default(),
-                own_digits: String::new(),
-                bank_code: Some(bank.code.to_owned()),
-                amount: None,
-                closed: false,
-                created: Account::READ,
-                expires: None,
-                handle: Handle::Classic {
-                    account_id: account_id.clone(),
-                    customer_id: customer_id.clone(),
-                    correlation_id: correlation_id.clone(),
-                },
-            };
-            said = self.classic(&account).await;
-            if !matches!(said, Said::Refused) {
-                break;
-            }
-        }
-        said
+        let account = Account {
+            merchant: Arc::clone(merchant),
+            number: member("virtualAccountNumber").unwrap_or_default(),
+            own_digits: String::new(),
+            bank_code: None,
+            amount: None,
+            closed: false,
+            created: Account::READ,
+            expires: None,
+            handle: Handle::Classic { account_id, customer_id, correlation_id },
+        };
+        self.classic_at_any_bank(account).await
     }
 
     async fn snap(&self, merchant: &str, subject: Option<Subject>) -> Said {

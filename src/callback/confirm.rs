@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::ask::{Asker, Said};
-use super::notice::{self, Notice};
+use super::notice::{self, Notice, text};
 use super::recent::{About, Heard, Recent};
 use super::shown::{self, Known, Verdict};
 use crate::clock::SharedClock;
@@ -119,13 +119,21 @@ impl Confirmer {
         let recorded = self.store.account(&event.merchant, event.dialect, &query).await?;
         // Of another life of the number than the recorded one nothing is known.
         let is_other = claim.account_id.as_deref().zip(recorded.as_deref().and_then(id)).is_some_and(|(a, b)| a != b);
-        let known_within = if is_other { SHOWN_WITHIN } else { KNOWN_WITHIN };
         let account = recorded.filter(|_| !is_other);
+        let known_within = if account.is_some() { KNOWN_WITHIN } else { SHOWN_WITHIN };
+        // A stranger is asked about by what the callback says of it: one that says something else is no
+        // answer to this one.
+        let customer = || {
+            let data = body.root().member("virtualAccountData")?;
+            text(data, "customerNo").or_else(|| text(data, "customerId"))
+        };
+        let customer = if account.is_some() { None } else { customer() }.unwrap_or_default();
         let about = About {
             merchant: Arc::clone(&event.merchant),
             dialect: event.dialect,
             digits: event.digits.clone(),
             account_id: claim.account_id.clone().unwrap_or_default(),
+            customer,
         };
         Ok(Some(Case { event, body, claim, account, about, known_within }))
     }
@@ -220,9 +228,9 @@ fn is_final(heard: &Heard, patience: SignedDuration) -> bool {
 /// try to deliver from the first minute.
 const SHOWN_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 
-/// How long upstream may say that it does not know an account: a refusal can have other causes. Of an
-/// account id that is not the recorded one it may not for longer than that it does not show a payment,
-/// or anybody could hold up that number's events.
+/// How long upstream may say that it does not know an account: a refusal can have other causes. Of one
+/// that has no record, or another id than the recorded one, it may not for longer than that it does not
+/// show a payment, or anybody could hold up that number's events.
 const KNOWN_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Denials it takes at least.

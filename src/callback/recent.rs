@@ -24,6 +24,8 @@ pub(super) struct About {
     pub(super) digits: String,
     /// Which life of it, where that was said.
     pub(super) account_id: String,
+    /// What else the question named that only the callback says: of an account without a record.
+    pub(super) customer: String,
 }
 
 /// An answer; absent where upstream does not know the account.
@@ -128,7 +130,8 @@ mod tests {
 
     fn about(digits: &str) -> About {
         let account_id = String::new();
-        About { merchant: "sample".into(), dialect: Dialect::Snap, digits: digits.to_owned(), account_id }
+        let (digits, customer) = (digits.to_owned(), String::new());
+        About { merchant: "sample".into(), dialect: Dialect::Snap, digits, account_id, customer }
     }
 
     fn answer() -> Answer {

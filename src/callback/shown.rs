@@ -223,8 +223,8 @@ fn judge_sum(shown: &Shown, claim: &Notice, known: &Known<'_>) -> Verdict {
         (Some(closed), _) if claim.amount == closed => Verdict::Confirmed,
         (Some(_), _) => Verdict::NotShown,
         (None, Some(total)) if total > sum => Verdict::NotShown,
-        (None, Some(total)) if with <= total => Verdict::Confirmed,
-        // It says nothing of the sum, or comes behind one that was made later.
+        // Also one that comes behind another that was made later.
+        (None, Some(total)) if claim.amount <= total => Verdict::Confirmed,
         (None, _) => possible,
     }
 }

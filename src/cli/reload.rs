@@ -38,8 +38,10 @@ impl Reloader {
     pub(super) fn began(&mut self, config: &Config) {
         let tls = config.upstream.tls.iter();
         let files = tls.flat_map(|tls| tls.ca.iter().chain(tls.identity.iter().flat_map(|(cert, key)| [cert, key])));
-        self.beside = files.cloned().collect();
-        if !self.beside.is_empty() {
+        let beside: Vec<PathBuf> = files.cloned().collect();
+        // Otherwise what was read has been looked at before it was read, so that no change is missed.
+        if beside != self.beside {
+            self.beside = beside;
             self.applied = Print::of(&self.path, &self.beside);
             self.judged = self.applied;
         }

@@ -161,6 +161,9 @@ impl Limit {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let fresh = || Cell { time: Arc::default(), clock: TokioClock { origin: Instant::now() } };
         let cell = level.unwrap_or_else(fresh);
+        // A faster rate has nothing given out that it could not have given out itself.
+        let whole = u64::from(rate.burst.get()).saturating_mul(1_000_000_000 / u64::from(rate.per_second.get()));
+        cell.time.fetch_min(cell.clock.now().as_u64().saturating_add(whole), Ordering::Relaxed);
         let limiter = RateLimiter::new(quota, cell.clone(), cell.clock.clone());
         Self { policy, operation, rate, cell, limiter }
     }

@@ -241,6 +241,14 @@ impl Terms {
         }
     }
 
+    /// Waits until nobody new is served. Who shakes hands while a listener departs has connected in time.
+    async fn cut_off(&self) {
+        self.stop.cancelled().await;
+        if self.departure.has_begun() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Shakes hands, where there is TLS; nothing of a connection that does not come to it.
     async fn secure(&self, stream: Plain) -> Option<(Stream, Option<ClientNames>)> {
         let Some(certificates) = &self.certificates else { return Some((Stream::Plain(stream), None)) };
@@ -248,7 +256,7 @@ impl Terms {
         let shaking = Box::pin(TlsAcceptor::from(certificates.current()).accept(stream));
         let shaken = tokio::select! {
             shaken = timeout(self.header_timeout, shaking) => shaken,
-            () = self.stop.cancelled() => return None,
+            () = self.cut_off() => return None,
         };
         let too_slow = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long"));
         match shaken.unwrap_or_else(too_slow) {

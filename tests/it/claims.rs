@@ -211,3 +211,81 @@ async fn what_a_confirmed_event_says_of_its_account_is_the_records() {
     assert_eq!((&data["confirmed"], &data["trxId"]), (&json!(true), &shown["virtualAccountData"]["trxId"]));
     assert_ne!(data["referenceNo"], "SOMEBODY-ELSES");
 }
+
+/// Ayoconnect's callbacks of one account overtake each other; nothing is told again by asking.
+#[tokio::test(start_paused = true)]
+async fn callbacks_that_overtake_each_other_are_all_told_once() {
+    let circle = sweeping().await;
+    let away = circle.line.0.lock().unwrap().take();
+    let ask = classic_create(2, "12345678")
+        .set("/virtualAccountConfig/virtualAccountType", "static")
+        .set("/virtualAccountConfig/amountType", "open")
+        .set("/totalAmount/value", "0.00");
+    let created = circle.world.send(ask).await.expect(201).json();
+    for amount in ["10000.00", "20000.00", "40000.00"] {
+        let pay = json!({"virtualAccountNumber": number(&created), "amount": amount});
+        assert_eq!(circle.world.control("POST", "/_sandbox/pay", pay).await["paid"], true);
+    }
+    seconds(60).await;
+    *circle.line.0.lock().unwrap() = away;
+    for (reference, amount, total) in
+        [("b", "20000.00", "30000.00"), ("a", "10000.00", "10000.00"), ("c", "40000.00", "70000.00")]
+    {
+        let callback = claim(&created, None, (amount, Some(total)), reference);
+        circle.call("POST", &classic_path(), &callback).await.unwrap();
+    }
+    seconds(4 * 3_600).await;
+    let expected = ["20000.00", "10000.00", "40000.00"].map(|amount| paid(&number(&created), amount, "callback"));
+    assert_eq!(told(&circle)[..3], expected);
+    let others: Vec<_> = told(&circle).split_off(3).into_iter().filter(|event| event.0 == "va.paid").collect();
+    assert_eq!(others, []);
+}
+
+/// The account is known from a get of the app's own, which names its bank where a body would not.
+#[tokio::test(start_paused = true)]
+async fn an_account_that_was_only_read_can_be_asked_about() {
+    let circle = sweeping().await;
+    let other = Setup::new(1).build_beside(&circle.world);
+    let created = other.send(classic_create(2, "12345678")).await.expect(201).json();
+    let text = |name: &str| created["virtualAccountData"][name].as_str().unwrap().to_owned();
+    let path = format!(
+        "/api/v1/virtualAccount?virtualAccountId={}&customerId={}&bankCode=002&transactionId={}",
+        text("virtualAccountId"),
+        text("customerId"),
+        crate::asks::id(9)
+    );
+    let ask = crate::asks::Ask::new(http::Method::GET, &path, Value::Null);
+    circle.world.send(ask.header("A-Correlation-ID", &text("correlationId"))).await.expect(200);
+    seconds(30).await;
+    assert_eq!(
+        circle.world.metric(r#"ayova_sweeps_total{merchant="sample",dialect="classic",result="nothing"}"#).await,
+        1.0
+    );
+    circle.pay("virtualAccountNumber", &number(&created)).await;
+    seconds(60).await;
+    assert_eq!(told(&circle), [paid(&number(&created), "150000.00", "callback")]);
+}
+
+/// Of an account without a record upstream is asked by what the callback says; what it says to one that
+/// lies is no answer to one that does not.
+#[tokio::test(start_paused = true)]
+async fn claims_about_a_stranger_do_not_speak_for_the_true_callback() {
+    let circle = confirming().await;
+    let other = Setup::new(1).build_beside(&circle.world);
+    let number = number(&other.send(crate::asks::snap_create(1, "")).await.expect(200).json());
+    let away = circle.line.0.lock().unwrap().take();
+    circle.pay("virtualAccountNo", &number).await;
+    seconds(60).await;
+    *circle.line.0.lock().unwrap() = away;
+    let truth = other.send(snap_inquiry(&number)).await.expect(200).json();
+    for time in ["2026-01-05T01:00:00+07:00", "2026-01-05T02:00:00+07:00"] {
+        let mut lie = truth.clone();
+        lie["virtualAccountData"]["customerNo"] = "SOMEBODY".into();
+        lie["virtualAccountData"]["latestPaidTime"] = time.into();
+        circle.call("POST", &snap_path(), &lie.to_string()).await.unwrap();
+    }
+    circle.call("POST", &snap_path(), &truth.to_string()).await.unwrap();
+    seconds(600).await;
+    assert_eq!(told(&circle), [paid(&number, "150000.00", "callback")]);
+    assert_eq!(circle.listed(State::Quarantined).await.len(), 2);
+}

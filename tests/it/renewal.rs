@@ -143,3 +143,19 @@ async fn what_is_under_way_is_joined_and_the_end_is_one() {
     second.draining().store(true, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(status(&first, snap_inquiry("12345678901")).await, 503);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_faster_limit_is_faster_at_once() {
+    let renewal = Renewal::new(Some((1, 3)));
+    let first = renewal.first();
+    for tag in 1..=3 {
+        assert_eq!(status(&first, snap_create(tag, "")).await, 200);
+    }
+    assert_eq!(status(&first, snap_inquiry("12345678901")).await, 429);
+    let faster = renewal.second(&first, |config| {
+        let limit = config.merchants[0].rate_limit.as_mut().unwrap();
+        limit.rate.per_second = 100.try_into().unwrap();
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert_ne!(status(&faster, snap_create(4, "")).await, 429);
+}

@@ -102,7 +102,7 @@ pub(super) fn receive(db: &Connection, arrival: &Arrival) -> rusqlite::Result<Re
 
 /// Inserts it, pending or for the given reason in quarantine.
 fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusqlite::Result<()> {
-    bound_aside(db, &arrival.merchant)?;
+    bound_aside(db, &arrival.merchant, arrival.body.len())?;
     let notice = arrival.notice.as_ref().ok();
     let state = if quarantine.is_some() { State::Quarantined } else { State::Pending };
     let paid = notice.filter(|_| arrival.kind == EventKind::Paid);
@@ -133,9 +133,10 @@ fn insert(db: &Connection, arrival: &Arrival, quarantine: Option<&str>) -> rusql
 
 /// Every so many events: forgets what there is too much of in quarantine. To find that takes a look at all
 /// that is there.
-fn bound_aside(db: &Connection, merchant: &str) -> rusqlite::Result<()> {
+fn bound_aside(db: &Connection, merchant: &str, size: usize) -> rusqlite::Result<()> {
     let newest: Option<i64> = db.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?;
-    if newest.is_some_and(|newest| newest % BETWEEN_BOUNDS == 0) {
+    let between = if size > LARGE { BETWEEN_BOUNDS } else { BETWEEN_BOUNDS * 16 };
+    if newest.is_some_and(|newest| newest % between == 0) {
         forget_aside(db, merchant, ASIDE_MAX)?;
     }
     Ok(())
@@ -462,8 +463,11 @@ SELECT merchant, count(*) AS pending, min(received_at) AS oldest FROM events WHE
 
 const NEWEST: &str = "SELECT max(n) FROM events";
 
-/// Numbers of events between two looks at how much is in quarantine.
+/// Numbers of events between two looks at how much is in quarantine: fewer where large bodies come.
 const BETWEEN_BOUNDS: i64 = 256;
+
+/// Bytes of a body that is larger than any documented one.
+const LARGE: usize = 16 * 1024;
 
 pub(super) const FORGET_ASIDE: &str = "
 DELETE FROM events WHERE n IN (

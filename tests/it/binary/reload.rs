@@ -102,8 +102,13 @@ async fn a_fault_changes_nothing_and_is_reported() {
     let fixed = gateway.running.err.line_with("only a restart can change").await;
     assert!(fixed.contains("only a restart can change store, log.format"), "{fixed}");
     gateway.edit(|text| text.replace("store: { kind: memory }\nlog: { format: pretty }\n", ""));
-    // It is what is in force.
     gateway.until_reloads("unchanged", 1).await;
+    // What is kept is kept under a merchant's name.
+    gateway.edit(|text| text.replace("name: sample", "name: other"));
+    gateway.running.err.line_with("only a restart can change merchants[].name").await;
+    gateway.edit(|text| text.replace("name: other", "name: sample"));
+    // It is what is in force.
+    gateway.until_reloads("unchanged", 2).await;
     assert_eq!(gateway.create("order-1").await.header("idempotency-replayed"), Some("true"));
 }
 
