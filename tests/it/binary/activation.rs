@@ -4,11 +4,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use ayova::tls::{ClientFiles, client_config};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::Command;
+use tokio_rustls::TlsConnector;
 
 use super::{Gateway, Lines, Running, Sandbox, answer, ask, create, patiently, signal, until};
+use crate::certificates::{Authority, LOCAL};
 
 /// Opens a socket and starts the command with it, again when it has ended.
 const PARENT: &str = r#"
@@ -80,15 +83,34 @@ async fn a_socket_outlives_the_process_that_serves_it() {
 /// closes is reset by the system.)
 #[tokio::test]
 async fn restarts_under_load_are_seen_by_nobody() {
+    restarts_are_seen_by_nobody("", None).await;
+}
+
+/// Handshakes that are under way when the listener departs are ended, and their requests answered.
+#[tokio::test]
+async fn restarts_under_load_are_seen_by_nobody_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (cert, key) = authority.issue_files(folder.path(), "own", LOCAL);
+    let files = ClientFiles { ca: Some(authority.write(folder.path(), "ca.crt")), identity: None };
+    let client = TlsConnector::from(Arc::new(client_config(Some(&files)).unwrap()));
+    let tls = format!(", tls: {{ cert: '{}', key: '{}' }}", cert.display(), key.display());
+    restarts_are_seen_by_nobody(&tls, Some(client)).await;
+}
+
+async fn restarts_are_seen_by_nobody(tls: &str, client: Option<TlsConnector>) {
     let restarts: u64 = std::env::var("AYOVA_RESTARTS").ok().map_or(3, |count| count.parse().unwrap());
     let sandbox = Sandbox::start().await;
     let upstream = format!("http://{}", sandbox.address);
-    let (config, _folder) = Gateway::configured(&upstream, "", "shutdown: { grace: 3s }");
+    let (config, _folder) = Gateway::configured(&upstream, tls, "shutdown: { grace: 3s }");
     let mut parent = start_often("own", restarts + 1, &config);
     let (mut process, address) = child(&parent.out, 0).await;
     let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let apps: Vec<_> = (0..4)
-        .map(|app| tokio::spawn(insist(app, address.clone(), Arc::clone(&over), Arc::clone(&answered))))
+        .map(|app| {
+            let way = Way { address: address.clone(), client: client.clone() };
+            tokio::spawn(insist(app, way, Arc::clone(&over), Arc::clone(&answered)))
+        })
         .collect();
     for turn in 1..=restarts {
         let before = answered.load(Ordering::Relaxed);
@@ -108,8 +130,38 @@ async fn restarts_under_load_are_seen_by_nobody() {
     assert_eq!(stats["creates"], stats["distinct_keys"], "{stats}");
 }
 
+/// How an app connects.
+struct Way {
+    address: String,
+    client: Option<TlsConnector>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Way {
+    async fn connect(&self) -> Box<dyn Stream> {
+        let stream = loop {
+            match tokio::net::TcpStream::connect(&self.address).await {
+                Ok(stream) => break stream,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        match &self.client {
+            None => Box::new(stream),
+            Some(client) => {
+                let name = "localhost".try_into().unwrap();
+                Box::new(client.connect(name, stream).await.unwrap_or_else(|error| panic!("{error}")))
+            }
+        }
+    }
+}
+
 /// Creates over kept connections, another one whenever an answer says so.
-async fn insist(app: u64, listen: String, over: Arc<AtomicBool>, answered: Arc<AtomicU64>) {
+async fn insist(app: u64, way: Way, over: Arc<AtomicBool>, answered: Arc<AtomicU64>) {
     let mut connection = None;
     for n in 1.. {
         if over.load(Ordering::Relaxed) {
@@ -117,15 +169,7 @@ async fn insist(app: u64, listen: String, over: Arc<AtomicBool>, answered: Arc<A
         }
         let mut stream = match connection.take() {
             Some(stream) => stream,
-            None => loop {
-                match tokio::net::TcpStream::connect(&listen).await {
-                    Ok(stream) => break stream,
-                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            },
+            None => way.connect().await,
         };
         let number = 10_000_000_000 + app * 1_000_000 + n;
         let request = create(&format!("order-{number}"))

@@ -313,7 +313,7 @@ async fn get(address: &str, path: &str) -> Answer {
 }
 
 /// Reads one answer.
-async fn answer(stream: &mut TcpStream) -> Answer {
+async fn answer(stream: &mut (impl AsyncRead + Unpin + ?Sized)) -> Answer {
     let reading = async {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
