@@ -12,16 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, View};
-use crate::callback::circle::Circle;
 use crate::callback::deliver::{Bell, HyperPost, Post};
 use crate::callback::receive::Receiver;
+use crate::callback::rounds::{Parts, Rounds};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config};
 use crate::entropy::Entropy;
@@ -375,27 +374,11 @@ struct CallingBack {
     bell: Bell,
     departure: Departure,
     stop: CancellationToken,
-    /// The listener, and rounds that take over from each other.
+    /// The listener.
     tasks: TaskTracker,
     receiver: Option<Live<Receiver>>,
     post: Option<Arc<dyn Post>>,
-    round: Arc<Mutex<Round>>,
-}
-
-/// Deliverers and sweepers of one configuration.
-#[derive(Debug, Default)]
-struct Round {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Round {
-    /// Lets what is under way end.
-    async fn end(&self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
+    rounds: Rounds,
 }
 
 impl CallingBack {
@@ -411,57 +394,49 @@ impl CallingBack {
             address: listener.as_ref().and_then(|listener| listener.bound.address.tcp()),
             bell: Bell::default(),
             departure: listener.as_ref().map(|listener| listener.terms.departure.clone()).unwrap_or_default(),
+            rounds: Rounds::new(stop.clone()),
             stop,
             tasks: TaskTracker::new(),
             receiver: None,
             post: None,
-            round: Arc::default(),
         };
-        if let (Some(callbacks), Some(Ready { bound, terms })) = (&config.callbacks, listener) {
-            let post: Arc<dyn Post> = Arc::new(HyperPost::new()?);
-            let round = Round { stop: started.stop.child_token(), tasks: TaskTracker::new() };
-            let circle = Circle { config, callbacks, surroundings, gateway, post: &post, bell: &started.bell };
-            circle.watch().await.map_err(io::Error::other)?;
-            circle.start(&round.tasks, &round.stop);
-            let receiver = Live::new(circle.receiver());
+        let Some(Ready { bound, terms }) = listener else { return Ok(started) };
+        started.post = Some(Arc::new(HyperPost::new()?));
+        let receiver = started.renew(config, surroundings, gateway).await.map_err(io::Error::other)?;
+        if let Some(receiver) = receiver.map(Live::new) {
             let serving = serve(bound, receiver.clone(), terms);
             let (metrics, broken) = (Arc::clone(&surroundings.metrics), broken.clone());
             started.tasks.spawn(async move { attend(Task::Listener, &metrics, &broken, serving).await });
-            (started.receiver, started.post, started.round) = (Some(receiver), Some(post), Arc::new(Mutex::new(round)));
+            started.receiver = Some(receiver);
         }
         Ok(started)
     }
 
-    /// Goes on with another configuration. Its deliverers begin when the present ones have ended what is
-    /// under way, so that nothing is told by both.
-    async fn renew(&self, config: &Config, surroundings: &Surroundings, gateway: &Gateway) -> Result<(), StoreError> {
-        let (Some(callbacks), Some(receiver), Some(post)) = (&config.callbacks, &self.receiver, &self.post) else {
-            return Ok(());
-        };
-        let circle = Circle { config, callbacks, surroundings, gateway, post, bell: &self.bell };
-        circle.watch().await?;
-        receiver.replace(circle.receiver());
+    /// Goes on with another configuration; its receiver, which takes the place of the present one.
+    async fn renew(
+        &self,
+        config: &Config,
+        surroundings: &Surroundings,
+        gateway: &Gateway,
+    ) -> Result<Option<Receiver>, StoreError> {
+        let Some(post) = self.post.clone() else { return Ok(None) };
         let (config, surroundings, gateway) = (config.clone(), surroundings.clone(), gateway.clone());
-        let (post, bell, stop, round) =
-            (Arc::clone(post), self.bell.clone(), self.stop.clone(), Arc::clone(&self.round));
-        self.tasks.spawn(async move {
-            let mut round = round.lock().await;
-            round.end().await;
-            *round = Round { stop: stop.child_token(), tasks: TaskTracker::new() };
-            if let Some(callbacks) = &config.callbacks {
-                let (surroundings, gateway) = (&surroundings, &gateway);
-                let circle = Circle { config: &config, callbacks, surroundings, gateway, post: &post, bell: &bell };
-                circle.start(&round.tasks, &round.stop);
-            }
-        });
-        Ok(())
+        let parts = Parts { config, surroundings, gateway, post, bell: self.bell.clone() };
+        let Some(circle) = parts.circle() else { return Ok(None) };
+        circle.watch().await?;
+        let receiver = circle.receiver();
+        if let Some(present) = &self.receiver {
+            present.replace(receiver.clone());
+        }
+        self.rounds.begin(parts);
+        Ok(Some(receiver))
     }
 
     /// Waits for the end of everything; to be told to stop before.
     async fn ended(&self) {
         self.tasks.close();
         self.tasks.wait().await;
-        self.round.lock().await.end().await;
+        self.rounds.ended().await;
     }
 }
 

@@ -35,6 +35,13 @@ pub struct Circle<'a> {
     pub bell: &'a Bell,
 }
 
+/// Who asks upstream for all merchants.
+#[derive(Clone, Debug)]
+pub struct Crew {
+    asker: Arc<Asker>,
+    confirm: Option<Arc<Confirmer>>,
+}
+
 impl Circle<'_> {
     /// Lets the store watch accounts where somebody is going to ask about them: what is asked about has to
     /// be counted, or one payment could be claimed twice. To be called before the first [`start`](Self::start).
@@ -51,23 +58,34 @@ impl Circle<'_> {
 
     /// Sets deliverers and sweepers going.
     pub fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let asker = self.asker();
-        let confirm = self.confirmer(&asker);
+        let crew = self.crew();
         for merchant in &self.config.merchants {
-            if let Some(deliverer) = self.deliverer(merchant, confirm.clone()).map(Arc::new) {
-                let run = move |stop| {
-                    let deliverer = Arc::clone(&deliverer);
-                    async move { deliverer.run(stop).await }
-                };
-                self.keep(Task::Deliverer, tasks, stop, run);
-            }
-            if let Some(sweeper) = self.sweeper(merchant, &asker).map(Arc::new) {
-                let run = move |stop| {
-                    let sweeper = Arc::clone(&sweeper);
-                    async move { sweeper.run(stop).await }
-                };
-                self.keep(Task::Sweeper, tasks, stop, run);
-            }
+            self.start_one(merchant, &crew, (tasks, stop));
+        }
+    }
+
+    /// Who asks for them.
+    #[must_use]
+    pub fn crew(&self) -> Crew {
+        let asker = self.asker();
+        Crew { confirm: self.confirmer(&asker), asker }
+    }
+
+    /// Sets one merchant's deliverer and sweeper going.
+    pub fn start_one(&self, merchant: &MerchantConfig, crew: &Crew, (tasks, stop): (&TaskTracker, &CancellationToken)) {
+        if let Some(deliverer) = self.deliverer(merchant, crew.confirm.clone()).map(Arc::new) {
+            let run = move |stop| {
+                let deliverer = Arc::clone(&deliverer);
+                async move { deliverer.run(stop).await }
+            };
+            self.keep(Task::Deliverer, tasks, stop, run);
+        }
+        if let Some(sweeper) = self.sweeper(merchant, &crew.asker).map(Arc::new) {
+            let run = move |stop| {
+                let sweeper = Arc::clone(&sweeper);
+                async move { sweeper.run(stop).await }
+            };
+            self.keep(Task::Sweeper, tasks, stop, run);
         }
     }
 

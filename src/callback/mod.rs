@@ -2,10 +2,10 @@
 //!
 //! `receive` takes callbacks in, `confirm` asks upstream whether they are true, `deliver` tells the app,
 //! and `sweep` looks for what was never announced; `ask` is how both ask, `recent` what they were told
-//! lately, and `circle` puts them together. `notice` reads a callback, `shown` what upstream answers about it, `source` judges its
-//! sender and `verify` its signature, `event` writes what the app gets, `webhook` signs it and
-//! `schedule` says what follows an attempt: all pure. What is kept and in which order it may go out is
-//! the inbox's affair
+//! lately. `circle` puts them together, and `rounds` lets one configuration's follow another's. `notice`
+//! reads a callback, `shown` what upstream answers about it, `source` judges its sender and `verify` its
+//! signature, `event` writes what the app gets, `webhook` signs it and `schedule` says what follows an
+//! attempt: all pure. What is kept and in which order it may go out is the inbox's affair
 //! (`store::inbox`).
 
 use std::time::Duration;
@@ -20,6 +20,7 @@ pub mod event;
 pub mod notice;
 pub mod receive;
 mod recent;
+pub mod rounds;
 pub mod schedule;
 pub mod shown;
 pub mod source;

@@ -223,8 +223,9 @@ fn judge_sum(shown: &Shown, claim: &Notice, known: &Known<'_>) -> Verdict {
         (Some(closed), _) if claim.amount == closed => Verdict::Confirmed,
         (Some(_), _) => Verdict::NotShown,
         (None, Some(total)) if total > sum => Verdict::NotShown,
-        // Also one that comes behind another that was made later.
-        (None, Some(total)) if claim.amount <= total => Verdict::Confirmed,
+        (None, Some(total)) if with <= total => Verdict::Confirmed,
+        // It comes behind another that was made later.
+        (None, Some(total)) if claim.amount <= total && room => Verdict::Confirmed,
         (None, _) => possible,
     }
 }
@@ -420,7 +421,8 @@ mod tests {
         // One that takes any: the sum the payment led to has to fit.
         assert_eq!(judge("50.00", Some("150.00"), false, "100.00"), Verdict::Confirmed);
         assert_eq!(judge("50.00", Some("400.00"), false, "100.00"), Verdict::Confirmed);
-        assert_eq!(judge("50.00", Some("149.00"), false, "100.00"), Verdict::Hidden, "out of order");
+        assert_eq!(judge("50.00", Some("149.00"), false, "100.00"), Verdict::Confirmed, "out of order");
+        assert_eq!(judge("50.00", Some("49.00"), false, "100.00"), Verdict::Hidden, "not even its own sum");
         assert_eq!(judge("50.00", Some("149.00"), false, "351.00"), Verdict::NotShown);
         assert_eq!(judge("50.00", Some("401.00"), false, "100.00"), Verdict::NotShown);
         assert_eq!(judge("50.00", None, false, "350.00"), Verdict::Hidden);

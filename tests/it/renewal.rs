@@ -2,15 +2,24 @@
 
 use std::sync::Arc;
 
+use ayova::callback::deliver::Post;
+use ayova::callback::rounds::{Parts, Rounds};
 use ayova::config::sandbox::{MerchantKey, SandboxMerchant};
-use ayova::config::{Config, Secret};
+use ayova::config::{Config, Deliver, Secret};
 use ayova::live::Live;
 use ayova::signature::PrivateKey;
 use ayova::stack::{Gateway, Surroundings};
 use ayova::store::memory::MemoryStore;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use crate::asks::{Ask, classic_create, snap_create, snap_inquiry};
+use crate::callbacks::{SECRET, body, callbacks, seconds};
 use crate::harness::{Setup, World};
 
 /// Two configurations of one gateway, before one upstream.
@@ -158,4 +167,66 @@ async fn a_faster_limit_is_faster_at_once() {
     });
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     assert_ne!(status(&faster, snap_create(4, "")).await, 429);
+}
+
+/// Two apps: one answers at once, the other after nine seconds.
+#[derive(Clone, Debug, Default)]
+struct Apps(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl Post for Apps {
+    fn post(&self, request: Request<Full<Bytes>>) -> BoxFuture<'static, Result<Response<()>, String>> {
+        let heard = Arc::clone(&self.0);
+        async move {
+            let host = request.uri().host().unwrap().to_owned();
+            heard.lock().unwrap().push(host.clone());
+            if host == "slow.example" {
+                tokio::time::sleep(std::time::Duration::from_secs(9)).await;
+            }
+            Ok(Response::builder().status(204).body(()).unwrap())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_app_holds_up_no_other_over_a_reload_and_hears_of_nothing_twice() {
+    let mut setup = Setup::new(2);
+    let slow = Deliver { url: "http://slow.example/".parse().unwrap(), ..callbacks().deliver.unwrap() };
+    setup.config.merchants[1].deliver = Some(slow);
+    setup.config.callbacks = Some(callbacks());
+    let config = setup.config.clone();
+    let world = setup.build();
+    let surroundings = world.surroundings(Arc::new(MemoryStore::new(1 << 26, 1 << 25)));
+    let (apps, stop) = (Apps::default(), CancellationToken::new());
+    let rounds = Rounds::new(stop.clone());
+    let parts = || Parts {
+        config: config.clone(),
+        surroundings: surroundings.clone(),
+        gateway: world.gateway.clone(),
+        post: Arc::new(apps.clone()),
+        bell: world.bell.clone(),
+    };
+    rounds.begin(parts());
+    let receiver = parts().circle().unwrap().receiver();
+    let paid = |code: Arc<str>, time: &str| {
+        let path = format!("/callbacks/snap/{code}/{SECRET}");
+        let request = Request::builder().method("POST").uri(path).body(Full::from(body("1", time))).unwrap();
+        tower::ServiceExt::oneshot(receiver.clone(), request)
+    };
+    let codes = [0, 1].map(|merchant: usize| Arc::clone(&config.merchants[merchant].merchant_code));
+    paid(Arc::clone(&codes[1]), "T1").await.unwrap();
+    seconds(1).await;
+    for _ in 0..3 {
+        rounds.begin(parts());
+    }
+    paid(Arc::clone(&codes[0]), "T2").await.unwrap();
+    seconds(2).await;
+    assert_eq!(*apps.0.lock().unwrap(), ["slow.example", "app.example"], "the other one is told at once");
+    seconds(30).await;
+    assert_eq!(apps.0.lock().unwrap().len(), 2, "and nothing twice");
+    paid(Arc::clone(&codes[1]), "T3").await.unwrap();
+    seconds(20).await;
+    assert_eq!(apps.0.lock().unwrap().len(), 3);
+    stop.cancel();
+    rounds.ended().await;
 }
