@@ -353,8 +353,17 @@ fn listening(
     broken: &CancellationToken,
     serving: impl Future<Output = ()> + Send + 'static,
 ) -> JoinHandle<()> {
+    tokio::spawn(attended(metrics, broken, serving))
+}
+
+/// A listener's work, whose panic is noticed.
+fn attended<F: Future<Output = ()> + Send + 'static>(
+    metrics: &Arc<Metrics>,
+    broken: &CancellationToken,
+    serving: F,
+) -> impl Future<Output = ()> + Send + use<F> {
     let (metrics, broken) = (Arc::clone(metrics), broken.clone());
-    tokio::spawn(async move { attend(Task::Listener, &metrics, &broken, serving).await })
+    async move { attend(Task::Listener, &metrics, &broken, serving).await }
 }
 
 /// The spans of the last requests, within what is left of the grace.
@@ -405,8 +414,7 @@ impl CallingBack {
         let receiver = started.renew(config, surroundings, gateway).await.map_err(io::Error::other)?;
         if let Some(receiver) = receiver.map(Live::new) {
             let serving = serve(bound, receiver.clone(), terms);
-            let (metrics, broken) = (Arc::clone(&surroundings.metrics), broken.clone());
-            started.tasks.spawn(async move { attend(Task::Listener, &metrics, &broken, serving).await });
+            started.tasks.spawn(attended(&surroundings.metrics, broken, serving));
             started.receiver = Some(receiver);
         }
         Ok(started)

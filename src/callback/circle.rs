@@ -44,7 +44,7 @@ pub struct Crew {
 
 impl Circle<'_> {
     /// Lets the store watch accounts where somebody is going to ask about them: what is asked about has to
-    /// be counted, or one payment could be claimed twice. To be called before the first [`start`](Self::start).
+    /// be counted, or one payment could be claimed twice. To be called before the first [`start_one`](Self::start_one).
     ///
     /// # Errors
     /// Where the store cannot do its work.
@@ -54,14 +54,6 @@ impl Circle<'_> {
             store.watches().take_up(clock.now()).await?;
         }
         Ok(())
-    }
-
-    /// Sets deliverers and sweepers going.
-    pub fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let crew = self.crew();
-        for merchant in &self.config.merchants {
-            self.start_one(merchant, &crew, (tasks, stop));
-        }
     }
 
     /// Who asks for them.

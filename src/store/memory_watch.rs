@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::StoreError;
 use super::inbox::{Arrival, EventKind, Received, State};
 use super::memory_inbox::{Events, Line, MemoryInbox};
-use super::watch::{Counted, Look, Looked, Misses, Watch, Watches};
+use super::watch::{Counted, Look, Looked, Misses, Watch, Watches, is_of};
 use crate::callback::notice::{self, Notice};
 use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
@@ -103,7 +103,7 @@ impl Events {
         (amount, paid_at): (Option<Amount>, Option<String>),
     ) {
         let Some(watched) = self.watches.as_mut().and_then(|watches| watches.get_mut(line)) else { return };
-        if is_of(&watched.account, payment) {
+        if is_of(id(&watched.account), payment) {
             let paid_at = paid_at.as_deref().and_then(notice::moment);
             watched.latest = watched.latest.max(paid_at);
             if watched.account.dialect() == Dialect::Classic {
@@ -134,7 +134,7 @@ impl Events {
             event.state == State::Pending
                 && event.kind == EventKind::Paid
                 && !event.counted
-                && is_of(account, row.key.as_ref().map(|(_, _, payment)| payment.as_str()))
+                && is_of(id(account), row.key.as_ref().map(|(_, _, payment)| payment.as_str()))
         })
         .fold(Amount::ZERO, |sum, row| sum.saturating_add(row.event.amount.unwrap_or_default()))
     }
@@ -190,18 +190,13 @@ fn line(account: &Account) -> Line {
 
 /// What is counted of one life of a number says nothing of the next.
 fn same_life(one: &Account, other: &Account) -> bool {
-    let id = |account: &Account| match &account.handle {
-        Handle::Classic { account_id, .. } => Some(account_id.clone()),
-        Handle::Snap { .. } => None,
-    };
     one.created == other.created && id(one) == id(other)
 }
 
-/// Whether a payment is this account's; one that does not say whose it is is taken for it.
-fn is_of(account: &Account, payment: Option<&str>) -> bool {
-    match (&account.handle, payment.and_then(|payment| payment.split_once('/'))) {
-        (Handle::Classic { account_id, .. }, Some((paid, _))) => paid == account_id || paid == "meaning",
-        _ => true,
+fn id(account: &Account) -> Option<&str> {
+    match &account.handle {
+        Handle::Classic { account_id, .. } => Some(account_id),
+        Handle::Snap { .. } => None,
     }
 }
 

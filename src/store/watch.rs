@@ -60,6 +60,15 @@ impl Counted {
     pub const NOTHING: Self = Self { whole: true, latest: None, total: Amount::ZERO, pending: Amount::ZERO };
 }
 
+/// Whether a payment, by its key, is of this life of its number; one that does not say whose it is, or of
+/// a SNAP account, which has no id, is of the present one.
+pub(super) fn is_of(account_id: Option<&str>, payment: Option<&str>) -> bool {
+    match (account_id, payment.and_then(|payment| payment.split_once('/'))) {
+        (Some(account_id), Some((paid, _))) => paid == account_id || paid == "meaning",
+        _ => true,
+    }
+}
+
 /// What a look came to.
 #[derive(Clone, Debug)]
 pub struct Look {

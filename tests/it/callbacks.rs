@@ -142,7 +142,8 @@ impl Circle {
                 bell,
             };
             parts.watch().await.unwrap();
-            parts.start(&TaskTracker::new(), &stop);
+            let (crew, tasks) = (parts.crew(), TaskTracker::new());
+            config.merchants.iter().for_each(|merchant| parts.start_one(merchant, &crew, (&tasks, &stop)));
             parts.receiver()
         };
         let circle = Self { world, store, line, app, config, _running: stop.drop_guard() };

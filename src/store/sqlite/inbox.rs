@@ -117,9 +117,16 @@ impl Inbox for SqliteStore {
 impl Watches for SqliteStore {
     fn take_up(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
-            // Set first: what is learnt meanwhile is watched, and taking up passes it over.
-            self.watching.store(true, Ordering::Relaxed);
-            self.record(Work::Watch(now)).await.map(|_| ())
+            // Set first: what is learnt meanwhile is watched, and taking up passes it over. A store that
+            // watches has nothing left to take up, and looking for it is a look at every account.
+            if self.watching.swap(true, Ordering::Relaxed) {
+                return Ok(());
+            }
+            let taken_up = self.record(Work::Watch(now)).await.map(|_| ());
+            if taken_up.is_err() {
+                self.watching.store(false, Ordering::Relaxed);
+            }
+            taken_up
         }
         .boxed()
     }

@@ -16,7 +16,7 @@ use crate::dialect::Dialect;
 use crate::dialect::amount::Amount;
 use crate::reference::{Account, Handle};
 use crate::store::inbox::{Arrival, Received};
-use crate::store::watch::{Counted, Look, Looked, Misses, Watch};
+use crate::store::watch::{Counted, Look, Looked, Misses, Watch, is_of};
 
 /// Which life of its number an account is: what is counted of one says nothing of the next.
 pub(in crate::store) fn life(account: &Account) -> String {
@@ -133,7 +133,7 @@ pub(super) fn found_already(db: &Connection, arrival: &Arrival, notice: &Notice)
     let Some((life, Some(swept))) = db.prepare_cached(SWEPT)?.query_row(key, swept).optional()? else {
         return Ok(Some(false));
     };
-    if life.split_once(' ').map(|(_, id)| id) != Some(account.as_str()) {
+    if id_of(&life) != Some(account.as_str()) {
         return Ok(Some(false));
     }
     let swept = Amount::parse(&swept).ok_or_else(|| unreadable("swept"))?;
@@ -162,7 +162,7 @@ pub(super) fn count(db: &Connection, settled: &Settled) -> rusqlite::Result<()> 
     let Some((life, latest, total)) = db.prepare_cached(SWEPT)?.query_row(key, row).optional()? else {
         return Ok(());
     };
-    if !is_of(&life, payment.as_deref()) {
+    if !is_of(id_of(&life), payment.as_deref()) {
         return Ok(());
     }
     let paid = paid_at.as_deref().and_then(notice::moment).map(iso);
@@ -178,10 +178,9 @@ pub(super) fn count(db: &Connection, settled: &Settled) -> rusqlite::Result<()> 
     db.prepare_cached(COUNT)?.execute(counted).map(|_| ())
 }
 
-/// Whether a payment is of this life; one that does not say whose it is is of the present one.
-pub(in crate::store) fn is_of(life: &str, payment: Option<&str>) -> bool {
-    let (Some((_, account)), Some(payment)) = (life.split_once(' '), payment) else { return true };
-    payment.split_once('/').is_none_or(|(paid, _)| paid == account || paid == "meaning")
+/// The account id in what tells lives apart.
+fn id_of(life: &str) -> Option<&str> {
+    life.split_once(' ').map(|(_, id)| id)
 }
 
 fn read(db: &Connection, row: &Row<'_>) -> rusqlite::Result<Watch> {
@@ -213,7 +212,7 @@ fn pending(db: &Connection, account: &Account) -> rusqlite::Result<Amount> {
     let mut rows = payments.query(params![&*account.merchant, account.dialect().name(), account.digits()])?;
     while let Some(row) = rows.next()? {
         let (payment, amount): (Option<String>, Option<String>) = (row.get("payment")?, row.get("amount")?);
-        if is_of(&life, payment.as_deref()) {
+        if is_of(id_of(&life), payment.as_deref()) {
             sum = sum.saturating_add(amount.as_deref().and_then(Amount::parse).unwrap_or_default());
         }
     }
