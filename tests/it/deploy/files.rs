@@ -7,9 +7,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{list, path, said, text, yaml};
+use crate::certificates::Authority;
 
 const PROGRAM: &str = "/usr/local/bin/ayova";
 const CONFIG: &str = "/etc/ayova/ayova.yaml";
+
+/// Where the pod has its certificate for callbacks.
+const CERTIFICATE: &str = "/run/secrets/callbacks";
 
 /// Seconds that remain after `shutdown.grace` for the store and the last answers.
 const CLOSING_S: u64 = 6;
@@ -104,7 +108,9 @@ fn check(name: &str, config: &str, secrets: &str) {
     write("callback-secret", &"a1b2c3d4".repeat(8));
     write("webhook-secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=\n");
     assert!(config.contains(&format!("${{file:{secrets}/")), "{name} has no secrets in {secrets}");
-    write("ayova.yaml", &config.replace(secrets, folder.path().to_str().unwrap()));
+    Authority::new().issue_files(folder.path(), "tls", &["pay.example.com"]);
+    let here = folder.path().to_str().unwrap();
+    write("ayova.yaml", &config.replace(CERTIFICATE, here).replace(secrets, here));
     let file = folder.path().join("ayova.yaml");
     let (is_good, problems) = ayova(&["check", "--config", file.to_str().unwrap()]);
     assert!(is_good, "{name}: {problems}");
@@ -156,9 +162,12 @@ fn the_sidecar_gets_what_its_configuration_names() {
     };
     assert_eq!((mounted(CONFIG), mounted("/run/secrets/ayova")), (("config", true), ("secrets", true)));
     assert_eq!(mounted("/data/ayova.db"), ("records", false));
+    assert_eq!(mounted(CERTIFICATE), ("certificate", true));
     assert!(ours.contains("path: /data/ayova.db"));
     assert_eq!(said(&app[0], "/spec/volumeClaimTemplates/0/metadata/name"), "records");
     let manifest = text("deploy/kubernetes/config.yaml");
+    let volume = list(pod, "/volumes").iter().find(|volume| volume["name"] == "certificate").unwrap();
+    assert!(manifest.contains(&format!("create secret tls {} ", said(volume, "/secret/secretName"))), "{volume}");
     for secret in secrets(ours, "/run/secrets/ayova") {
         assert!(manifest.contains(&format!("--from-file={secret}")), "{secret} is in no Secret");
     }
@@ -203,6 +212,42 @@ fn the_pod_has_no_rights_it_does_not_need_and_its_ports_meet() {
     assert_eq!(policy["spec"]["podSelector"]["matchLabels"], app[0]["spec"]["template"]["metadata"]["labels"]);
 }
 
+/// A connection that ayova closes has to break for Ayoconnect too: an HTTP proxy would answer 502, and one 5xx is the
+/// end of a classic callback.
+#[test]
+fn nothing_answers_callbacks_in_place_of_the_sidecar() {
+    let all = ["app", "config", "network"].map(|name| yaml(&format!("deploy/kubernetes/{name}.yaml"))).concat();
+    assert!(all.iter().all(|object| !["Ingress", "HTTPRoute"].contains(&said(object, "/kind"))));
+    let callbacks = all.iter().find(|object| object["metadata"]["name"] == "payments-callbacks").unwrap();
+    let spec = &callbacks["spec"];
+    assert_eq!((said(spec, "/type"), said(spec, "/externalTrafficPolicy")), ("LoadBalancer", "Local"));
+    // An app that is down is no reason to refuse what would be kept for it.
+    assert_eq!(spec["publishNotReadyAddresses"], true);
+    let ours = said(&all.iter().find(|object| object["kind"] == "ConfigMap").unwrap()["data"], "/ayova.yaml");
+    assert!(ours.contains(&format!("tls: {{ cert: {CERTIFICATE}/tls.crt, key: {CERTIFICATE}/tls.key }}")));
+    let policy = all.iter().find(|object| object["kind"] == "NetworkPolicy").unwrap();
+    let rule = list(policy, "/spec/ingress").iter().find(|rule| rule["ports"][0]["port"] == 8443).unwrap();
+    assert!(rule["from"].is_null(), "the balancer keeps Ayoconnect's address, which is no pod's: {rule}");
+}
+
+#[test]
+fn compose_restarts_neither_container_into_a_network_that_is_gone() {
+    let compose = yaml("deploy/compose.yaml").remove(0);
+    let services = &compose["services"];
+    for name in ["app", "ayova"] {
+        let service = &services[name];
+        assert_eq!(said(service, "/network_mode"), "service:network", "{name}");
+        assert!(service["ports"].is_null(), "{name}: who owns the network publishes");
+        assert_eq!(service["depends_on"]["network"]["restart"], true, "{name}");
+    }
+    assert_eq!(services["app"]["depends_on"]["ayova"]["condition"], "service_healthy");
+    assert_eq!(services["ayova"]["healthcheck"]["test"], serde_json::json!(["CMD", PROGRAM, "healthcheck"]));
+    let owner = &services["network"];
+    assert!(owner["network_mode"].is_null() && owner["depends_on"].is_null() && list(owner, "/ports").len() == 2);
+    let (_, version) = said(owner, "/image").rsplit_once(':').unwrap();
+    assert!(version.starts_with(|first: char| first.is_ascii_digit()), "not a version: {version}");
+}
+
 #[test]
 fn compose_mounts_what_its_configuration_names() {
     let config = text("deploy/compose.ayova.yaml");
@@ -216,7 +261,7 @@ fn compose_mounts_what_its_configuration_names() {
     assert_eq!(said(ayova, "/configs/0/target"), CONFIG);
     assert!(path("deploy").join(said(&compose, "/configs/ayova/file")).exists());
     assert!(path("deploy").join(said(ayova, "/build/context")).join("Dockerfile").exists());
-    assert_eq!((said(ayova, "/network_mode"), said(ayova, "/user")), ("service:app", instruction("USER").as_str()));
+    assert_eq!(said(ayova, "/user"), instruction("USER"));
     assert_eq!((&ayova["read_only"], &ayova["cap_drop"]), (&Value::Bool(true), &serde_json::json!(["ALL"])));
     assert!(
         list(ayova, "/volumes").iter().any(|volume| volume == "records:/data")
