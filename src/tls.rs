@@ -14,6 +14,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use hyper_rustls::ConfigBuilderExt as _;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -111,31 +112,55 @@ impl ServerTexts {
         digest
     }
 
+    /// What is known of clients' authorities, to tell one content from another.
+    pub(crate) fn authorities(&self) -> Option<&[u8]> {
+        self.client_ca.as_deref()
+    }
+
     /// How a listener with these files shakes hands: HTTP/2 or HTTP/1.1 by ALPN; a client's certificate
     /// is asked for where there are authorities for it, and one that is shown must be theirs.
     ///
     /// # Errors
     /// What is no certificate or key, or does not belong together.
-    pub fn config(&self) -> Result<Arc<ServerConfig>, Trouble> {
+    pub fn terms(&self) -> Result<ServerTerms, Trouble> {
         let (chain, key) = (certificates("cert", &self.cert)?, private_key("key", &self.key)?);
         let provider = provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable("cert", &error))?;
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
+        let clients = match &self.client_ca {
+            None => WebPkiClientVerifier::no_client_auth(),
             Some(text) => {
                 let roots = Arc::new(authorities("client_ca", text)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .allow_unauthenticated()
                     .build()
-                    .map_err(|error| unusable("client_ca", &error))?;
-                builder.with_client_cert_verifier(verifier)
+                    .map_err(|error| unusable("client_ca", &error))?
             }
         };
+        let builder = builder.with_client_cert_verifier(Arc::clone(&clients));
         let mut config = builder.with_single_cert(chain, key).map_err(|error| mismatch("cert", "key", &error))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(ServerTerms { config: Arc::new(config), clients })
+    }
+}
+
+/// What a listener's files come to.
+#[derive(Clone, Debug)]
+pub struct ServerTerms {
+    /// How hands are shaken.
+    pub config: Arc<ServerConfig>,
+    /// Whose certificates clients may show.
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl ServerTerms {
+    /// Whether a client with these certificates, its own first, could shake hands now.
+    #[must_use]
+    pub fn admits(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((own, others)) = chain.split_first() else { return false };
+        let now = self.config.time_provider.current_time();
+        now.is_some_and(|now| self.clients.verify_client_cert(own, others, now).is_ok())
     }
 }
 
@@ -246,7 +271,7 @@ mod tests {
     /// What a listener's configuration says of these contents.
     fn check(cert: &str, key: &str, expected: Result<(), (&str, &str)>) {
         let texts = ServerTexts { cert: cert.into(), key: key.into(), client_ca: Some(cert.into()) };
-        let said = texts.config().map(|_| ()).map_err(|trouble| (trouble.key, trouble.message));
+        let said = texts.terms().map(|_| ()).map_err(|trouble| (trouble.key, trouble.message));
         assert_eq!(said.as_ref().map_err(|(key, message)| (*key, message.as_str())).copied(), expected);
     }
 

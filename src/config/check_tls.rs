@@ -20,7 +20,7 @@ pub(super) fn server(path: &str, raw: Option<&RawServerTls>, found: &mut Finding
     // A key that is missing has been reported, and so have the files that it would have named.
     if !raw.cert.is_empty()
         && !raw.key.is_empty()
-        && let Err(trouble) = files.read().and_then(|texts| texts.config())
+        && let Err(trouble) = files.read().and_then(|texts| texts.terms())
     {
         report(path, trouble, found);
     }

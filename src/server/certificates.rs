@@ -1,27 +1,41 @@
-//! A listener's certificate, read again when its files change.
+//! A listener's certificate, and the authorities of its clients', read again when their files change.
 //!
 //! Promises that new content counts within seconds, through Kubernetes' swapped links too, since it is
 //! the content that is compared; that what cannot be used changes nothing but is logged and counted
-//! once; and that who connected before is not disturbed. A new certificate forgets the sessions of the
-//! old one, so that nobody resumes what a removed authority had vouched for.
+//! once; and that who connected before is not disturbed, but for one whose certificate no authority of
+//! the new set vouches for: that does not count from then on, and the connection is to end. A new
+//! certificate forgets the sessions of the old one, so that nobody resumes what a removed authority had
+//! vouched for.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::ClientNames;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{ServerFiles, ServerTexts, Trouble};
+use crate::tls::{self, ServerFiles, ServerTerms, ServerTexts, Trouble};
 
-/// What new connections shake hands with.
+/// What new connections shake hands with, and what those that are there are held to.
 pub struct Certificates {
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
+    /// The present generation, for who waits for the next one.
+    generation: watch::Sender<u64>,
+}
+
+struct Current {
+    terms: ServerTerms,
+    /// How often the authorities for clients have changed.
+    generation: u64,
 }
 
 impl fmt::Debug for Certificates {
@@ -37,14 +51,74 @@ impl Certificates {
     /// What is wrong with them.
     pub fn open(files: ServerFiles) -> io::Result<(Arc<Self>, Watch)> {
         let texts = files.read()?;
-        let certificates = Arc::new(Self { current: ArcSwap::new(texts.config()?) });
+        let current = Arc::new(Current { terms: texts.terms()?, generation: 0 });
+        let certificates = Arc::new(Self { current: ArcSwap::new(current), generation: watch::Sender::new(0) });
         let judged = texts.digest();
-        Ok((Arc::clone(&certificates), Watch { files, certificates, judged, seen: judged }))
+        let authorities = texts.authorities().map(Into::into);
+        Ok((Arc::clone(&certificates), Watch { files, certificates, judged, seen: judged, authorities }))
     }
 
-    /// The present one.
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
-        self.current.load_full()
+    /// The present one, and what a certificate that is shown to it will be held to.
+    pub(super) fn current(self: &Arc<Self>) -> (Arc<ServerConfig>, Doorkeeper) {
+        let current = self.current.load();
+        let config = Arc::clone(&current.terms.config);
+        (config, Doorkeeper { certificates: Arc::clone(self), generation: current.generation })
+    }
+
+    fn replace(&self, terms: ServerTerms, has_other_authorities: bool) {
+        let generation = self.current.load().generation + u64::from(has_other_authorities);
+        self.current.store(Arc::new(Current { terms, generation }));
+        // Last: who hears of it looks at the above.
+        self.generation.send_if_modified(|known| std::mem::replace(known, generation) != generation);
+    }
+}
+
+/// The authorities a handshake begins with.
+pub(super) struct Doorkeeper {
+    certificates: Arc<Certificates>,
+    generation: u64,
+}
+
+impl Doorkeeper {
+    /// What a client has shown and they have verified.
+    pub(super) fn verified(self, chain: &[CertificateDer<'static>]) -> Option<Box<Shown>> {
+        let names = ClientNames(tls::names(chain.first()?).into());
+        let verified = AtomicU64::new(self.generation);
+        // Boxed, so that connections without one do not carry its size.
+        Some(Box::new(Shown { names, chain: chain.into(), certificates: self.certificates, verified }))
+    }
+}
+
+/// The certificate of a connection's client.
+pub(super) struct Shown {
+    names: ClientNames,
+    chain: Box<[CertificateDer<'static>]>,
+    certificates: Arc<Certificates>,
+    /// The generation that was asked last and vouches for it.
+    verified: AtomicU64,
+}
+
+impl Shown {
+    /// Its names, for as long as it counts.
+    pub(super) fn names(&self) -> Option<&ClientNames> {
+        let now = self.certificates.current.load();
+        if self.verified.load(Ordering::Relaxed) != now.generation {
+            if !now.terms.admits(&self.chain) {
+                return None;
+            }
+            self.verified.store(now.generation, Ordering::Relaxed);
+        }
+        Some(&self.names)
+    }
+
+    /// Waits until it does not count any more.
+    pub(super) async fn withdrawn(&self) {
+        let mut news = self.certificates.generation.subscribe();
+        while self.names().is_some() {
+            if news.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 
@@ -57,6 +131,8 @@ pub struct Watch {
     judged: [u8; 32],
     /// The content at the last look.
     seen: [u8; 32],
+    /// The authorities for clients in use.
+    authorities: Option<Box<[u8]>>,
 }
 
 /// What a look has found.
@@ -105,9 +181,11 @@ impl Watch {
             return Look::Nothing;
         }
         self.judged = found;
-        match read.and_then(|texts| texts.config()) {
-            Ok(config) => {
-                self.certificates.current.store(config);
+        match read.and_then(|texts| Ok((texts.terms()?, texts))) {
+            Ok((terms, texts)) => {
+                let is_other = texts.authorities() != self.authorities.as_deref();
+                self.authorities = texts.authorities().map(Into::into);
+                self.certificates.replace(terms, is_other);
                 Look::Taken
             }
             Err(trouble) => Look::Refused(trouble),
@@ -144,13 +222,13 @@ mod tests {
         write(folder.path());
         let files = ServerFiles { cert: folder.path().join("cert"), key: folder.path().join("key"), client_ca: None };
         let (certificates, mut watch) = Certificates::open(files).unwrap();
-        let first = certificates.current();
+        let first = certificates.current().0;
         assert!(matches!(look(&mut watch), Look::Nothing));
         write(folder.path());
         assert!(matches!(look(&mut watch), Look::Nothing));
         assert!(matches!(look(&mut watch), Look::Taken));
         assert!(matches!(look(&mut watch), Look::Nothing));
-        let second = certificates.current();
+        let second = certificates.current().0;
         assert!(!Arc::ptr_eq(&first, &second));
         let good = fs::read(folder.path().join("key")).unwrap();
         for bad in [Some("no key"), None] {
@@ -161,11 +239,33 @@ mod tests {
             assert!(matches!(look(&mut watch), Look::Nothing));
             assert!(matches!(look(&mut watch), Look::Refused(_)));
             assert!(matches!(look(&mut watch), Look::Nothing));
-            assert!(Arc::ptr_eq(&second, &certificates.current()));
+            assert!(Arc::ptr_eq(&second, &certificates.current().0));
         }
         // Back to what was good: taken again, which is harmless.
         fs::write(folder.path().join("key"), good).unwrap();
         assert!(matches!(look(&mut watch), Look::Nothing));
         assert!(matches!(look(&mut watch), Look::Taken));
+    }
+
+    #[test]
+    fn clients_are_looked_at_again_where_their_authorities_have_changed() {
+        let (folder, others) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let path = |name: &str| folder.path().join(name);
+        write(folder.path());
+        write(others.path());
+        fs::copy(path("cert"), path("clients")).unwrap();
+        let files = ServerFiles { cert: path("cert"), key: path("key"), client_ca: Some(path("clients")) };
+        let (certificates, mut watch) = Certificates::open(files).unwrap();
+        let generation = |watch: &mut Watch| {
+            assert!(matches!(look(watch), Look::Nothing));
+            assert!(matches!(look(watch), Look::Taken));
+            certificates.current().1.generation
+        };
+        write(folder.path());
+        assert_eq!(generation(&mut watch), 0);
+        fs::copy(others.path().join("cert"), path("clients")).unwrap();
+        assert_eq!(generation(&mut watch), 1);
+        write(folder.path());
+        assert_eq!(generation(&mut watch), 1);
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::Full;
@@ -27,14 +28,13 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
 use crate::telemetry::metrics::{Metrics, Shut};
-use crate::tls;
 use crate::wire::{KEPT, Requests, Wire};
 
 pub mod certificates;
 mod departure;
 mod listener;
 
-use certificates::Certificates;
+use certificates::{Certificates, Shown};
 pub use departure::Departure;
 pub use listener::{Address, Bound, Inherited, bind, connections, raise_descriptors};
 pub(crate) use listener::{CannotListen, cannot_listen};
@@ -66,7 +66,7 @@ const PARTING: Duration = Duration::from_secs(5);
 pub struct Peer(pub IpAddr);
 
 /// The DNS and URI names of the client's certificate, which has been verified; among the extensions of
-/// every request whose connection showed one.
+/// every request whose connection showed one, for as long as an authority vouches for it.
 #[derive(Clone, Debug)]
 pub struct ClientNames(pub Arc<[String]>);
 
@@ -168,16 +168,16 @@ where
     /// One connection, from its first byte to its last.
     async fn converse(self: Arc<Self>, stream: Plain, peer: Option<Peer>) {
         let terms = &self.terms;
-        let Some((stream, names)) = terms.secure(stream).await else { return };
+        let Some((stream, shown)) = terms.secure(stream).await else { return };
         let wire = Wire::new(stream, terms.header_timeout);
         let requests = wire.requests();
         let answering =
-            service_fn(|request: Request<Incoming>| self.answer(request, &requests, (peer, names.as_ref())));
+            service_fn(|request: Request<Incoming>| self.answer(request, &requests, (peer, shown.as_deref())));
         // Boxed, since the compiler would keep room for it twice.
         let mut connection = Box::pin(self.builder.serve_connection(TokioIo::new(wire), answering));
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
-            () = terms.over() => None,
+            () = terms.over(shown.as_deref()) => None,
             // Only HTTP/2 comes here, or who does not take its answers: `wire` is faster otherwise.
             () = requests.quiet(KEPT) => None,
         };
@@ -199,12 +199,14 @@ where
         &self,
         mut request: Request<Incoming>,
         requests: &Requests,
-        (peer, names): (Option<Peer>, Option<&ClientNames>),
+        (peer, shown): (Option<Peer>, Option<&Shown>),
     ) -> impl Future<Output = Result<Response<Full<Bytes>>, S::Error>> + use<S> {
         let under_way = (requests.begin(), self.terms.departure.board());
         let leaving = self.terms.departure.clone();
         // HTTP/2 says so by itself.
         let may_be_told = request.version() < Version::HTTP_2;
+        let names = shown.and_then(Shown::names);
+        let is_withdrawn = names.is_none() && shown.is_some();
         let answer = if is_proper(&request, requests) {
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
@@ -223,7 +225,7 @@ where
                 Some(answer) => answer.await?,
                 None => improper(),
             };
-            if may_be_told && leaving.has_begun() {
+            if may_be_told && (is_withdrawn || leaving.has_begun()) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answer)
@@ -232,10 +234,14 @@ where
 }
 
 impl Terms {
-    /// Waits until connections without a request under way are to end. A client that has just connected may
-    /// be about to ask.
-    async fn over(&self) {
-        self.stop.cancelled().await;
+    /// Waits until a connection is to end once no request is under way: its client's certificate does not
+    /// count any more, or all are to. A client that has just connected may be about to ask.
+    async fn over(&self, shown: Option<&Shown>) {
+        let withdrawn = OptionFuture::from(shown.map(|shown| Box::pin(shown.withdrawn())));
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            Some(()) = withdrawn => return,
+        }
         if self.departure.has_begun() {
             sleep(LINGER).await;
         }
@@ -250,10 +256,11 @@ impl Terms {
     }
 
     /// Shakes hands, where there is TLS; nothing of a connection that does not come to it.
-    async fn secure(&self, stream: Plain) -> Option<(Stream, Option<ClientNames>)> {
+    async fn secure(&self, stream: Plain) -> Option<(Stream, Option<Box<Shown>>)> {
         let Some(certificates) = &self.certificates else { return Some((Stream::Plain(stream), None)) };
         // Boxed, since it is larger than all that a connection keeps later on.
-        let shaking = Box::pin(TlsAcceptor::from(certificates.current()).accept(stream));
+        let (config, doorkeeper) = certificates.current();
+        let shaking = Box::pin(TlsAcceptor::from(config).accept(stream));
         let shaken = tokio::select! {
             shaken = timeout(self.header_timeout, shaking) => shaken,
             () = self.cut_off() => return None,
@@ -261,9 +268,8 @@ impl Terms {
         let too_slow = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long"));
         match shaken.unwrap_or_else(too_slow) {
             Ok(stream) => {
-                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                let names = shown.map(|certificate| ClientNames(tls::names(certificate).into()));
-                Some((Stream::Secure(Box::new(stream)), names))
+                let shown = stream.get_ref().1.peer_certificates().and_then(|chain| doorkeeper.verified(chain));
+                Some((Stream::Secure(Box::new(stream)), shown))
             }
             Err(error) => {
                 self.metrics.connection_shut(self.name, Shut::Handshake);

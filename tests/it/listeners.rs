@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ayova::server::certificates::Certificates;
@@ -20,6 +21,7 @@ use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -82,7 +84,15 @@ impl Drop for Served {
 /// More than the system's buffers take.
 const LARGE: usize = 64 << 20;
 
+/// Requests to `/held`, and the word that lets them go on; one test's.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static LET_GO: Semaphore = Semaphore::const_new(0);
+
 async fn who(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.uri().path() == "/held" {
+        HELD.fetch_add(1, Ordering::Relaxed);
+        LET_GO.acquire().await.unwrap().forget();
+    }
     if request.uri().path() == "/large" {
         return Ok(Response::new(Full::from(vec![b'a'; LARGE])));
     }
@@ -225,6 +235,92 @@ async fn a_certificate_is_replaced_under_way() {
     std::fs::write(second.join("own.key"), files.authority.issue(LOCAL).1).unwrap();
     served.until_counted(r#"ayova_certificate_reloads_total{listener="app",result="rejected"} 1"#).await;
     ask(&new, served.address).await.unwrap();
+}
+
+/// A connection over which requests are sent by hand.
+struct ByHand(TlsStream<TcpStream>);
+
+impl ByHand {
+    async fn open(client: &TlsConnector, served: &Served) -> Self {
+        Self(connect(client, served.address).await.unwrap())
+    }
+
+    async fn get(&mut self, path: &str) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        self.0.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    /// The head of a GET in HTTP/2: names and the first values from its table, the others in full.
+    async fn get_h2(&mut self, stream: u8, path: &str) {
+        let length = u8::try_from(path.len()).unwrap();
+        let block = [&[0x82, 0x87, 0x01, 1, b'a', 0x04, length][..], path.as_bytes()].concat();
+        let head = [0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, stream];
+        self.0.write_all(&[&head[..], &block].concat()).await.unwrap();
+    }
+
+    /// Reads on until this has come; everything that came.
+    async fn until(&mut self, end: &str) -> String {
+        let mut said = Vec::new();
+        let reading = async {
+            while !String::from_utf8_lossy(&said).contains(end) {
+                said.push(self.0.read_u8().await.unwrap_or_else(|error| panic!("{error} before {end:?}")));
+            }
+        };
+        timeout(PATIENCE, reading).await.unwrap();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    async fn is_ended(&mut self) -> bool {
+        timeout(PATIENCE, self.0.read_u8()).await.unwrap().is_err()
+    }
+}
+
+#[tokio::test]
+async fn who_loses_its_authority_is_sent_away_and_nobody_else() {
+    let (files, staying) = (Files::new(), Authority::new());
+    let place = |name: &str, text: String| std::fs::write(files.path().join(name), text).unwrap();
+    place("clients.crt", files.clients.pem() + &staying.pem());
+    let served = Served::start(Some(files.server()), PATIENCE).await;
+    let (going, others) = (files.client(Some((&files.clients, &["goes"]))), files.client(Some((&staying, &["stays"]))));
+    let mut idle = ByHand::open(&going, &served).await;
+    let (mut stays, mut nobody) =
+        (ByHand::open(&others, &served).await, ByHand::open(&files.client(None), &served).await);
+    let (mut asking, mut h2) = (ByHand::open(&going, &served).await, ByHand::open(&going, &served).await);
+    asking.get("/held").await;
+    h2.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    h2.get_h2(1, "/held").await;
+    let held = async {
+        while HELD.load(Ordering::Relaxed) < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, held).await.unwrap();
+    // A new certificate of the server's sends nobody away.
+    files.authority.issue_files(files.path(), "own", LOCAL);
+    served.until_counted(r#"ayova_certificate_reloads_total{listener="app",result="applied"} 1"#).await;
+    idle.get("/").await;
+    idle.until("Some([\"goes\"]) Some(\"127.0.0.1\")").await;
+    h2.get_h2(3, "/").await;
+    h2.until("Some([\"goes\"]) Some(\"127.0.0.1\")").await;
+    place("clients.crt", staying.pem());
+    served.until_counted(r#"ayova_certificate_reloads_total{listener="app",result="applied"} 2"#).await;
+    assert!(idle.is_ended().await);
+    // A client that goes on regardless is nobody from now on.
+    h2.get_h2(5, "/").await;
+    h2.until("None Some(\"127.0.0.1\")").await;
+    // What was under way is answered.
+    LET_GO.add_permits(2);
+    let said = asking.until("Some([\"goes\"]) Some(\"127.0.0.1\")").await;
+    assert!(said.contains("connection: close\r\n") && asking.is_ended().await, "{said}");
+    h2.until("Some([\"goes\"]) Some(\"127.0.0.1\")").await;
+    ask(&going, served.address).await.unwrap_err();
+    for (kept, name) in [(&mut stays, "Some([\"stays\"])"), (&mut nobody, "None")] {
+        for _ in 0..2 {
+            kept.get("/").await;
+            let said = kept.until(&format!("{name} Some(\"127.0.0.1\")")).await;
+            assert!(!said.contains("connection: close"), "{said}");
+        }
+    }
 }
 
 /// In HTTP/2 a connection is not closed by what `wire` knows of heads; and no head is late where an answer

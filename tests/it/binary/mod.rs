@@ -16,6 +16,7 @@ mod http2;
 mod logs;
 mod outage;
 mod reload;
+mod rotation;
 mod smuggling;
 mod sockets;
 mod telemetry;

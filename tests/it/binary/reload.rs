@@ -9,14 +9,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::{CREATE_PATH, Gateway, Running, Sandbox, ask, create, get, request, until};
 
 /// Keys as they are configured.
-fn list(keys: &[&str]) -> String {
+pub(super) fn list(keys: &[&str]) -> String {
     let hash = |key: &&str| format!("\"sha256:{}\"", hex::encode(digest(&SHA256, key.as_bytes())));
     format!("[{}]", keys.iter().map(hash).collect::<Vec<_>>().join(", "))
 }
 
 impl Gateway {
     /// Changes its configuration file.
-    fn edit(&self, edit: impl FnOnce(String) -> String) {
+    pub(super) fn edit(&self, edit: impl FnOnce(String) -> String) {
         let file = self.folder.path().join("ayova.yaml");
         let text = edit(fs::read_to_string(&file).unwrap());
         // As editors and Kubernetes do: a new file in the place of the old.
@@ -31,7 +31,7 @@ impl Gateway {
         text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or_default()
     }
 
-    async fn until_reloads(&self, result: &str, count: u64) {
+    pub(super) async fn until_reloads(&self, result: &str, count: u64) {
         until("a reload", || async { self.reloads(result).await >= count }).await;
     }
 }

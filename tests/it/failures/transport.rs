@@ -99,7 +99,7 @@ async fn tls_upstream(folder: &Path, authority: &Authority) -> String {
     authority.write(folder, "ca.crt");
     let (cert, key) = authority.issue_files(folder, "upstream", LOCAL);
     let files = ServerFiles { cert, key, client_ca: Some(folder.join("ca.crt")) };
-    let acceptor = tokio_rustls::TlsAcceptor::from(files.read().unwrap().config().unwrap());
+    let acceptor = tokio_rustls::TlsAcceptor::from(files.read().unwrap().terms().unwrap().config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
