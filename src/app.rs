@@ -211,8 +211,11 @@ impl App {
         if !self.given_transport && !same_transport(&self.config, &config) {
             surroundings.transport = transport(&config).map_err(|error| unusable(&error))?;
         }
-        let gateway = self.gateway.now().renewed(&config, &surroundings).map_err(|error| unusable(&error))?;
-        self.calling_back.renew(&config, &surroundings, &gateway).await.map_err(|error| unusable(&error))?;
+        // Last of what may fail: from here on the new one is in force.
+        let before = self.gateway.now();
+        self.calling_back.watch(&config, &surroundings, &before).await.map_err(|error| unusable(&error))?;
+        let gateway = before.renewed(&config, &surroundings).map_err(|error| unusable(&error))?;
+        self.calling_back.renew(&config, &surroundings, &gateway);
         let shown = (&gateway, &self.registry, &self.calling_back.bell, &self.leaving);
         self.pages.replace(admin_pages(&config, &surroundings, shown));
         // The new one asks about doubts before the old one stops, and each leaves the other's alone.
@@ -411,8 +414,8 @@ impl CallingBack {
         };
         let Some(Ready { bound, terms }) = listener else { return Ok(started) };
         started.post = Some(Arc::new(HyperPost::new()?));
-        let receiver = started.renew(config, surroundings, gateway).await.map_err(io::Error::other)?;
-        if let Some(receiver) = receiver.map(Live::new) {
+        started.watch(config, surroundings, gateway).await.map_err(io::Error::other)?;
+        if let Some(receiver) = started.renew(config, surroundings, gateway).map(Live::new) {
             let serving = serve(bound, receiver.clone(), terms);
             started.tasks.spawn(attended(&surroundings.metrics, broken, serving));
             started.receiver = Some(receiver);
@@ -420,24 +423,35 @@ impl CallingBack {
         Ok(started)
     }
 
+    /// Lets the store watch accounts for a configuration; to be called before [`renew`](Self::renew).
+    async fn watch(&self, config: &Config, surroundings: &Surroundings, gateway: &Gateway) -> Result<(), StoreError> {
+        let Some(parts) = self.parts(config, surroundings, gateway) else { return Ok(()) };
+        match parts.circle() {
+            Some(circle) => circle.watch().await,
+            None => Ok(()),
+        }
+    }
+
     /// Goes on with another configuration; its receiver, which takes the place of the present one.
-    async fn renew(
-        &self,
-        config: &Config,
-        surroundings: &Surroundings,
-        gateway: &Gateway,
-    ) -> Result<Option<Receiver>, StoreError> {
-        let Some(post) = self.post.clone() else { return Ok(None) };
-        let (config, surroundings, gateway) = (config.clone(), surroundings.clone(), gateway.clone());
-        let parts = Parts { config, surroundings, gateway, post, bell: self.bell.clone() };
-        let Some(circle) = parts.circle() else { return Ok(None) };
-        circle.watch().await?;
-        let receiver = circle.receiver();
+    fn renew(&self, config: &Config, surroundings: &Surroundings, gateway: &Gateway) -> Option<Receiver> {
+        let parts = self.parts(config, surroundings, gateway)?;
+        let receiver = parts.circle()?.receiver();
         if let Some(present) = &self.receiver {
             present.replace(receiver.clone());
         }
         self.rounds.begin(parts);
-        Ok(Some(receiver))
+        Some(receiver)
+    }
+
+    /// Nothing where there is no listener.
+    fn parts(&self, config: &Config, surroundings: &Surroundings, gateway: &Gateway) -> Option<Parts> {
+        Some(Parts {
+            config: config.clone(),
+            surroundings: surroundings.clone(),
+            gateway: gateway.clone(),
+            post: self.post.clone()?,
+            bell: self.bell.clone(),
+        })
     }
 
     /// Waits for the end of everything; to be told to stop before.

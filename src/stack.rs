@@ -92,8 +92,8 @@ impl Gateway {
         Self::assemble(config, surroundings, None)
     }
 
-    /// Builds the stack of another configuration, which takes over from this one: what is under way here
-    /// is joined there, and levels of limits, tokens and breakers go on where they still mean the same.
+    /// Builds the stack of another configuration, which takes over from this one at once: what is under way
+    /// here is joined there, and levels of limits, tokens and breakers go on where they still mean the same.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -231,15 +231,13 @@ struct Kept {
     tasks: TaskTracker,
     flights: Flights,
     asked: Questions,
-    transport: Arc<dyn Transport>,
-    /// What tokens and breakers depend on besides.
-    way: String,
+    /// Where the breakers' upstream is.
+    base_url: http::Uri,
 }
 
 impl Kept {
     fn new(config: &Config, surroundings: &Surroundings, merchants: &[Arc<Merchant>], before: Option<&Parts>) -> Self {
-        let way = format!("{:?} {:?} {:?}", config.upstream, config.retry, config.breaker);
-        let transport = Arc::clone(&surroundings.transport);
+        let base_url = config.upstream.base_url.clone();
         let Some(Parts { kept: before, .. }) = before else {
             let breakers = Arc::new(Breakers::new(&config.breaker));
             let Surroundings { clock, metrics, .. } = surroundings;
@@ -253,24 +251,25 @@ impl Kept {
                 tasks: TaskTracker::new(),
                 flights: Flights::default(),
                 asked: Questions::default(),
-                transport,
-                way,
+                base_url,
             };
         };
-        let same_way = before.way == way && Arc::ptr_eq(&before.transport, &transport);
-        let breakers = if same_way { Arc::clone(&before.breakers) } else { Arc::new(Breakers::new(&config.breaker)) };
+        let breakers = Arc::new(if before.base_url == base_url {
+            before.breakers.renewed(&config.breaker)
+        } else {
+            Breakers::new(&config.breaker)
+        });
         let skew = Arc::clone(&before.skew);
         let source = Arc::new(token_source(config, surroundings, (&breakers, &skew)));
         Self {
             skew,
             limits: Arc::new(before.limits.renewed(&config.merchants)),
-            tokens: Arc::new(before.tokens.renewed(merchants, &source, same_way)),
+            tokens: Arc::new(before.tokens.renewed(merchants, &source)),
             breakers,
             tasks: before.tasks.clone(),
             flights: before.flights.clone(),
             asked: before.asked.clone(),
-            transport,
-            way,
+            base_url,
         }
     }
 }

@@ -144,7 +144,16 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let listen = "127.0.0.1:0".parse().unwrap();
     let (secret, sources) = (Secret::new(SECRET.to_owned()), Sources::default());
     let (verify, confirm) = (Verify::None, Confirm::Never);
-    let callbacks =
-        Callbacks { listen, tls: None, secret, sources, verify, confirm, deliver: Some(deliver), sweep: None };
+    let callbacks = Callbacks {
+        listen,
+        tls: None,
+        secret,
+        previous_secrets: vec![],
+        sources,
+        verify,
+        confirm,
+        deliver: Some(deliver),
+        sweep: None,
+    };
     Config { callbacks: Some(callbacks), ..wire::config() }
 });

@@ -3,6 +3,8 @@
 //! Shows of a callback what an operator needs to find it, never its body: that holds names and phones.
 //! What the app was told is told again under the same id, so that an app that has it can tell.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -14,6 +16,7 @@ use crate::callback::after;
 use crate::clock::iso8601;
 use crate::dialect::number::masked;
 use crate::store::inbox::{Again, Event, Replayed, State};
+use crate::telemetry::metrics::Waiting;
 
 impl View {
     /// `GET /callbacks?state=`
@@ -97,15 +100,22 @@ impl View {
         Again { now, until: after(now, merchant.and_then(of).or_else(longest).unwrap_or_default()) }
     }
 
-    /// Sets the gauges of what waits.
+    /// Sets the gauges of what waits: of everybody who is configured, and of whoever is no longer but whose
+    /// events the app has not got.
     pub(super) async fn count_events(&self) {
+        if self.retry_for.is_empty() {
+            return;
+        }
         let Ok(backlog) = self.store.inbox().backlog().await else { return };
         let now = self.clock.now();
-        for (merchant, _) in &self.retry_for {
-            let waiting = backlog.iter().find(|backlog| backlog.merchant == *merchant);
-            let age = waiting.map_or(0.0, |waiting| now.duration_since(waiting.oldest).as_secs_f64().max(0.0));
-            self.metrics.events_waiting(merchant, waiting.map_or(0, |waiting| waiting.pending), age);
-        }
+        let idle = self.retry_for.iter().filter(|(name, _)| backlog.iter().all(|waiting| waiting.merchant != *name));
+        let idle = idle.map(|(name, _)| Waiting { merchant: Arc::clone(name), pending: 0, age_seconds: 0.0 });
+        let busy = backlog.iter().map(|waiting| Waiting {
+            merchant: Arc::clone(&waiting.merchant),
+            pending: waiting.pending,
+            age_seconds: now.duration_since(waiting.oldest).as_secs_f64().max(0.0),
+        });
+        self.metrics.events_waiting(idle.chain(busy));
     }
 }
 

@@ -164,9 +164,8 @@ impl View {
 
     async fn scrape(&self, accept: &str) -> Response<Full<Bytes>> {
         self.count_events().await;
-        for (merchant, dialect, left) in self.gateway.tokens().seconds_left() {
-            self.metrics.token_seconds_left(&merchant.name, dialect, left);
-        }
+        let left = self.gateway.tokens().seconds_left();
+        self.metrics.token_seconds_left(left.map(|(merchant, dialect, left)| (&merchant.name, dialect, left)));
         let Ok((text, kind)) = exposition::render(&self.registry, accept) else {
             return json_response(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": "metrics cannot be written"}));
         };

@@ -1,6 +1,6 @@
 //! Takes callbacks in: verify, write to the inbox, then acknowledge (contract section 8).
 //!
-//! Promises that nothing is acknowledged before it is durable, that a caller without the secret learns
+//! Promises that nothing is acknowledged before it is durable, that a caller without a secret learns
 //! nothing and leaves nothing behind, and the answers that make Ayoconnect try again where it cannot be
 //! kept: 503 in SNAP, none at all in classic, where a 5xx would be the end. What is not signed as
 //! configured goes into quarantine and is acknowledged: a refusal would be the end of it, and the
@@ -60,7 +60,8 @@ pub struct Means {
 }
 
 struct Receiving {
-    secret: Secret<String>,
+    /// The present one first, then those from before that still count.
+    secrets: Vec<Secret<String>>,
     sources: Sources,
     /// Whether a right signature is all the confirmation an event needs.
     signature_confirms: bool,
@@ -111,7 +112,7 @@ impl Receiver {
         });
         let upstream = &config.upstream;
         Self(Arc::new(Receiving {
-            secret: callbacks.secret.clone(),
+            secrets: std::iter::once(&callbacks.secret).chain(&callbacks.previous_secrets).cloned().collect(),
             sources: callbacks.sources.clone(),
             signature_confirms: callbacks.confirm != Confirm::Always,
             dialects: [(Dialect::Snap, upstream.snap.enabled), (Dialect::Classic, upstream.classic.enabled)]
@@ -160,15 +161,25 @@ where
 }
 
 impl Receiving {
-    /// The generation and merchant of a path with the right secret.
+    /// The generation and merchant of a path with a right secret.
     fn recognise(&self, path: &str) -> Option<(Dialect, &Merchant)> {
         let mut parts = path.strip_prefix("/callbacks/")?.split('/');
         let (dialect, code, secret) = (parts.next()?, parts.next()?, parts.next()?);
-        // Hashes are of one length whatever was sent, so that comparing tells nothing about either.
-        let hash = |text: &str| digest(&SHA256, text.as_bytes());
-        verify_slices_are_equal(hash(secret).as_ref(), hash(self.secret.expose()).as_ref()).ok()?;
+        if !self.is_secret(secret) {
+            return None;
+        }
         let dialect = self.dialects.iter().copied().find(|known| known.name() == dialect)?;
         parts.next().is_none().then_some((dialect, self.merchants.get(code)?))
+    }
+
+    /// Whether it is one of ours. Takes as long whichever it is, and whether or not it is one.
+    fn is_secret(&self, shown: &str) -> bool {
+        // Hashes are of one length whatever was sent, so that comparing tells nothing about either.
+        let hash = |text: &str| digest(&SHA256, text.as_bytes());
+        let shown = hash(shown);
+        let is_this =
+            |known: &Secret<String>| verify_slices_are_equal(shown.as_ref(), hash(known.expose()).as_ref()).is_ok();
+        self.secrets.iter().fold(false, |found, known| found | is_this(known))
     }
 
     fn may_come(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> bool {

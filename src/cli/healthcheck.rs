@@ -1,4 +1,4 @@
-//! `ayova healthcheck`: asks a running gateway's admin listener whether it is ready.
+//! `ayova healthcheck`: asks a running gateway's admin listener whether it is ready, or only whether it lives.
 //!
 //! Promises an answer within three seconds, for images without a shell or curl. It speaks just enough
 //! HTTP for the one question, since the other side is this program; no configuration is needed.
@@ -22,12 +22,26 @@ pub struct HealthcheckArgs {
     /// Configuration file to take the address from
     #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
     pub config: Option<PathBuf>,
+    /// Ask only whether the process answers, as a liveness probe has to: what makes it not ready, such as a
+    /// full disk, a restart would not cure
+    #[arg(long)]
+    pub live: bool,
 }
 
-/// A line saying that the gateway is ready.
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    page: &'static str,
+    word: &'static str,
+}
+
+const READY: Question = Question { page: "/readyz", word: "ready" };
+const LIVE: Question = Question { page: "/livez", word: "live" };
+
+/// A line saying that the gateway is ready, or lives.
 ///
 /// # Errors
-/// Why it is not, or could not be asked.
+/// Why it is or does not, or could not be asked.
 pub fn ask(args: &HealthcheckArgs) -> Result<String, Failure> {
     let address = match (args.admin, &args.config) {
         (Some(address), _) => address,
@@ -35,9 +49,10 @@ pub fn ask(args: &HealthcheckArgs) -> Result<String, Failure> {
         (None, None) => SocketAddr::from((Ipv4Addr::LOCALHOST, 9080)),
     };
     let address = reachable(address);
-    let answer = get_readyz(address, TIMEOUT)
-        .map_err(|error| Failure::Failed(format!("not ready: {address} does not answer: {error}")))?;
-    judge(address, &answer)
+    let question = if args.live { LIVE } else { READY };
+    let answer = get(address, question.page, TIMEOUT)
+        .map_err(|error| Failure::Failed(format!("not {}: {address} does not answer: {error}", question.word)))?;
+    judge(question.word, address, &answer)
 }
 
 /// An address that means "every interface" is asked over loopback.
@@ -50,13 +65,13 @@ const fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// The whole answer to `GET /readyz`, as far as it is of a sensible size.
-fn get_readyz(address: SocketAddr, timeout: Duration) -> io::Result<String> {
+/// The whole answer to a `GET`, as far as it is of a sensible size.
+fn get(address: SocketAddr, page: &str, timeout: Duration) -> io::Result<String> {
     let end = Instant::now() + timeout;
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_write_timeout(Some(timeout))?;
     // In one piece: formatting straight into the socket would send several packets.
-    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {page} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
@@ -78,17 +93,17 @@ fn get_readyz(address: SocketAddr, timeout: Duration) -> io::Result<String> {
 }
 
 /// What an answer says.
-fn judge(address: SocketAddr, answer: &str) -> Result<String, Failure> {
+fn judge(word: &str, address: SocketAddr, answer: &str) -> Result<String, Failure> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut status_line = head.lines().next().unwrap_or_default().split(' ');
     let (protocol, status) = (status_line.next().unwrap_or_default(), status_line.next().unwrap_or_default());
     match status {
-        "200" if protocol.starts_with("HTTP/1.") => Ok(format!("ready: {address}\n")),
+        "200" if protocol.starts_with("HTTP/1.") => Ok(format!("{word}: {address}\n")),
         status if protocol.starts_with("HTTP/1.") => {
             let reasons = body.split_whitespace().collect::<Vec<_>>().join(" ");
-            Err(Failure::Failed(format!("not ready: {address} answers {status} {reasons}")))
+            Err(Failure::Failed(format!("not {word}: {address} answers {status} {reasons}")))
         }
-        _ => Err(Failure::Failed(format!("not ready: {address} does not speak HTTP"))),
+        _ => Err(Failure::Failed(format!("not {word}: {address} does not speak HTTP"))),
     }
 }
 
@@ -98,11 +113,12 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const MOST_ANSWER_BYTES: usize = 64 * 1024;
 
 const EXAMPLES: &str = "\
-Exit code 0: ready. 1: not ready or not reachable.
+Exit code 0: ready, or with --live alive. 1: it is not, or does not answer within three seconds.
 
 Examples:
   ayova healthcheck
   ayova healthcheck --admin 127.0.0.1:9080
+  ayova healthcheck --live                       as a liveness probe
   HEALTHCHECK CMD [\"ayova\", \"healthcheck\"]    in a Dockerfile";
 
 #[cfg(test)]
@@ -111,10 +127,14 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
     use std::time::Duration;
 
-    use super::{HealthcheckArgs, ask, get_readyz, reachable};
+    use super::{HealthcheckArgs, ask, get, reachable};
 
     /// What comes of a listener that answers once with this text.
     fn check(answer: &'static str, expected: Result<&str, &str>) {
+        check_asking(false, answer, expected);
+    }
+
+    fn check_asking(live: bool, answer: &'static str, expected: Result<&str, &str>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = std::thread::spawn(move || {
@@ -124,8 +144,9 @@ mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
             String::from_utf8_lossy(&request[..count]).into_owned()
         });
-        let verdict = ask(&HealthcheckArgs { admin: Some(address), config: None });
-        assert!(server.join().unwrap().starts_with("GET /readyz HTTP/1.1\r\n"));
+        let verdict = ask(&HealthcheckArgs { admin: Some(address), config: None, live });
+        let page = if live { "/livez" } else { "/readyz" };
+        assert!(server.join().unwrap().starts_with(&format!("GET {page} HTTP/1.1\r\n")));
         let shown = verdict.map_err(|failure| failure.to_string().replace(&address.to_string(), "ADDR"));
         let shown = shown.map(|line| line.replace(&address.to_string(), "ADDR"));
         assert_eq!(shown.as_deref().map_err(String::as_str), expected);
@@ -140,6 +161,8 @@ mod tests {
         );
         check("SSH-2.0-x\r\n", Err("not ready: ADDR does not speak HTTP"));
         check("", Err("not ready: ADDR does not speak HTTP"));
+        check_asking(true, "HTTP/1.1 200 OK\r\n\r\n{\"live\":true}", Ok("live: ADDR\n"));
+        check_asking(true, "HTTP/1.1 404 Not Found\r\n\r\n", Err("not live: ADDR answers 404 "));
     }
 
     #[test]
@@ -147,10 +170,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         // The system accepts the connection; nobody ever answers.
-        let error = get_readyz(address, Duration::from_millis(50)).unwrap_err();
+        let error = get(address, "/readyz", Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.to_string(), "no answer within 50ms");
         drop(listener);
-        let failure = ask(&HealthcheckArgs { admin: Some(address), config: None }).unwrap_err();
+        let failure = ask(&HealthcheckArgs { admin: Some(address), config: None, live: false }).unwrap_err();
         assert_eq!(failure.code(), 1);
     }
 

@@ -10,7 +10,7 @@ use super::check::{KEEPING, PAUSE, collide, socket_address, within};
 use super::check_tls;
 use super::findings::Findings;
 use super::raw::{RawCallbacks, RawConfig, RawConfirm, RawDeliver, RawSweep, RawVerify};
-use super::{CallbackKey, Callbacks, Confirm, Deliver, Sweep, Verify};
+use super::{CallbackKey, Callbacks, Confirm, Deliver, Secret, Sweep, Verify};
 use crate::callback::source::{Cidr, Sources};
 use crate::callback::webhook::WebhookKey;
 use crate::signature::PublicKey;
@@ -29,7 +29,7 @@ pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut 
     if lacks && callbacks.deliver.is_none() {
         found.report("callbacks.deliver", "missing", "where events go; or give every merchant its own");
     }
-    check_secret(callbacks.secret.expose(), found);
+    check_secrets(callbacks, found);
     let verify = check_verify(callbacks, found);
     let confirm = match callbacks.confirm {
         RawConfirm::Always => Confirm::Always,
@@ -47,6 +47,7 @@ pub(super) fn check(raw: &RawConfig, others: &[(&str, SocketAddr)], found: &mut 
         listen,
         tls,
         secret: callbacks.secret.clone(),
+        previous_secrets: callbacks.previous_secrets.clone(),
         sources,
         verify: verify?,
         confirm,
@@ -100,13 +101,35 @@ fn check_listen(raw: &RawCallbacks, others: &[(&str, SocketAddr)], found: &mut F
     Some(address)
 }
 
-/// It is a part of a path, and all that keeps forged callbacks out.
-fn check_secret(secret: &str, found: &mut Findings) {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+fn check_secrets(raw: &RawCallbacks, found: &mut Findings) {
     // A missing one has been reported.
-    if !secret.is_empty() && (secret.len() < SECRET_MIN || secret.len() > SECRET_MAX || !secret.bytes().all(plain)) {
+    if !raw.secret.expose().is_empty() {
+        check_secret("callbacks.secret", &raw.secret, found);
+    }
+    let previous = &raw.previous_secrets;
+    if previous.len() > PREVIOUS_MAX {
+        let hint = "remove those Ayoconnect no longer calls; the address with each of them is open";
+        found.report("callbacks.previous_secrets", format!("more than {PREVIOUS_MAX}"), hint);
+    }
+    for (index, secret) in previous.iter().enumerate() {
+        let path = format!("callbacks.previous_secrets[{index}]");
+        check_secret(&path, secret, found);
+        let is_same = |other: &Secret<String>| other.expose() == secret.expose();
+        if is_same(&raw.secret) {
+            found.report(&path, "the same as callbacks.secret", "the new one goes there, what it replaces here");
+        } else if previous.iter().take(index).any(is_same) {
+            found.report(&path, "given twice", "remove one of them");
+        }
+    }
+}
+
+/// It is a part of a path, and all that keeps forged callbacks out.
+fn check_secret(path: &str, secret: &Secret<String>, found: &mut Findings) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let secret = secret.expose();
+    if secret.len() < SECRET_MIN || secret.len() > SECRET_MAX || !secret.bytes().all(plain) {
         let hint = "32 to 256 letters, digits, `-` or `_`, such as from `openssl rand -hex 32`";
-        found.report("callbacks.secret", "too short, too long, or no part of an address", hint);
+        found.report(path, "too short, too long, or no part of an address", hint);
     }
 }
 
@@ -157,3 +180,5 @@ fn app_url(text: &str) -> Option<http::Uri> {
 
 const SECRET_MIN: usize = 32;
 const SECRET_MAX: usize = 256;
+/// Each request is held against all of them.
+const PREVIOUS_MAX: usize = 8;

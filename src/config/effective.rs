@@ -95,6 +95,7 @@ fn callbacks(callbacks: &Callbacks) -> RawCallbacks {
             tls: callbacks.tls.as_ref().map(server_tls),
         },
         secret: Secret::new(String::new()),
+        previous_secrets: callbacks.previous_secrets.iter().map(|_| Secret::new(String::new())).collect(),
         allow: networks(&callbacks.sources.allow),
         trusted_proxies: networks(&callbacks.sources.trusted),
         verify: match &callbacks.verify {

@@ -307,6 +307,8 @@ pub struct Callbacks {
     pub tls: Option<ServerFiles>,
     /// Part of the address Ayoconnect is given.
     pub secret: Secret<String>,
+    /// Parts of the addresses it was given before, which still count.
+    pub previous_secrets: Vec<Secret<String>>,
     /// Where callbacks may come from.
     pub sources: crate::callback::source::Sources,
     /// How their own signatures are checked.

@@ -262,6 +262,10 @@ pub(super) struct RawCallbacks {
     #[serde(serialize_with = "hidden", deserialize_with = "secret")]
     #[schemars(with = "String")]
     pub(super) secret: Secret<String>,
+    /// Up to 8 former secrets, of addresses that Ayoconnect still calls; they are taken as well. Default: none.
+    #[serde(serialize_with = "hidden_list", deserialize_with = "secret_list")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) previous_secrets: Vec<Secret<String>>,
     /// Networks callbacks may come from, such as 203.0.113.0/24. Default: any.
     pub(super) allow: Vec<String>,
     /// Networks of proxies whose X-Forwarded-For is believed. Default: none.
@@ -658,6 +662,7 @@ impl Default for RawCallbacks {
         Self {
             listen: RawCallbackListen::default(),
             secret: Secret::new(String::new()),
+            previous_secrets: Vec::new(),
             allow: Vec::new(),
             trusted_proxies: Vec::new(),
             verify: RawVerify::None,

@@ -150,7 +150,10 @@ const CALLBACKS: &str = "callbacks:
 #[test]
 fn callbacks_are_read_and_shown_without_their_secrets() {
     let sources = Sources { env: &|_| None, folder: Path::new("config") };
-    let text = format!("{CALLBACKS}  allow: [203.0.113.0/24, 10.1.2.3]\n  sweep: {{ every: 1h }}\n");
+    let text = format!(
+        "{CALLBACKS}  previous_secrets: [{}]\n  allow: [203.0.113.0/24, 10.1.2.3]\n  sweep: {{ every: 1h }}\n",
+        "f".repeat(32)
+    );
     let config = from_yaml(&valid_and(&text), &sources).unwrap();
     let callbacks = config.callbacks.as_ref().unwrap();
     assert_eq!(callbacks.listen.to_string(), "0.0.0.0:8443");
@@ -158,8 +161,8 @@ fn callbacks_are_read_and_shown_without_their_secrets() {
     let deliver = callbacks.deliver_to(&config.merchants[0]).unwrap();
     assert_eq!((deliver.timeout.as_secs(), deliver.retry_for.as_secs(), deliver.in_flight), (10, 72 * 3_600, 16));
     let shown = effective_yaml(&config);
-    for secret in ["0123456789abcdef", "MfKQ9"] {
-        assert!(!shown.contains(secret), "{shown}");
+    for secret in ["0123456789abcdef", "MfKQ9", "fff"] {
+        assert!(!shown.contains(secret) && !format!("{config:?}").contains(secret), "{shown}");
     }
     let section = &shown[shown.find("callbacks:\n").unwrap()..];
     expect![[r#"
@@ -167,6 +170,8 @@ fn callbacks_are_read_and_shown_without_their_secrets() {
           listen:
             address: 0.0.0.0:8443
           secret: "***"
+          previous_secrets:
+            - "***"
           allow:
             - "203.0.113.0/24"
             - "10.1.2.3/32"
@@ -259,6 +264,23 @@ fn callbacks_that_make_no_sense_are_refused() {
         &expect![[r#"
         c.yaml:13:1: callbacks.deliver: missing (where events go; or give every merchant its own)
         1 problem; see config/example.yaml"#]],
+    );
+    let (one, other) = ("0123456789abcdef0123456789abcdef", "f".repeat(32));
+    let previous = format!("  previous_secrets: [short, '{one}', '{other}', '{other}']\n");
+    refused(
+        &valid_and(&format!("{CALLBACKS}{previous}")),
+        &expect![[r#"
+        c.yaml:16:22: callbacks.previous_secrets[0]: too short, too long, or no part of an address (32 to 256 letters, digits, `-` or `_`, such as from `openssl rand -hex 32`)
+        c.yaml:16:29: callbacks.previous_secrets[1]: the same as callbacks.secret (the new one goes there, what it replaces here)
+        c.yaml:16:101: callbacks.previous_secrets[3]: given twice (remove one of them)
+        3 problems; see config/example.yaml"#]],
+    );
+    let nine: String = ('a'..='i').map(|letter| format!("{}, ", letter.to_string().repeat(32))).collect();
+    refused(
+        &valid_and(&format!("{CALLBACKS}  previous_secrets: [{nine}]\n")),
+        &expect![[r#"
+            c.yaml:16:3: callbacks.previous_secrets: more than 8 (remove those Ayoconnect no longer calls; the address with each of them is open)
+            1 problem; see config/example.yaml"#]],
     );
 }
 

@@ -88,7 +88,11 @@ impl RateLimits {
         let allowance = |merchant: &config::MerchantConfig| {
             Allowance::new(merchant, self.by_merchant.get(&merchant.name), &self.metrics)
         };
-        let by_merchant = merchants.iter().map(|merchant| (Arc::clone(&merchant.name), allowance(merchant))).collect();
+        let by_merchant: HashMap<_, _> =
+            merchants.iter().map(|merchant| (Arc::clone(&merchant.name), allowance(merchant))).collect();
+        for left in self.by_merchant.keys().filter(|name| !by_merchant.contains_key(*name)) {
+            self.metrics.merchant_left(left);
+        }
         Self { by_merchant, metrics: Arc::clone(&self.metrics) }
     }
 

@@ -1,7 +1,8 @@
 //! Every metric, named once (contract section 6), against a registry that is passed in.
 //!
-//! Labels come from closed sets: merchants by configured name, operations, statuses, reasons. A test
-//! has a registry of its own.
+//! Labels come from closed sets: merchants by configured name, operations, statuses, reasons. A gauge of a
+//! merchant that is configured no longer goes, so that none keeps a value that is not true any more; what
+//! was counted stays. A test has a registry of its own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::call::Seen;
 use crate::dialect::{Dialect, OperationId, OperationKind};
 use crate::store::inbox::EventKind;
 use crate::supervise::Task;
+use crate::telemetry::shown::Shown;
 use crate::upstream::Outcome;
 
 /// Upper bounds in seconds: a replay takes microseconds, a bank may take ten seconds.
@@ -38,6 +40,7 @@ pub struct Metrics {
     reference: Family<OperationResult, Counter>,
     token_refreshes: Family<TokenResult, Counter>,
     token_seconds_left: Family<MerchantDialect, Seconds>,
+    tokens_shown: Shown<MerchantDialect>,
     unknown_outcomes: Family<Operation, Gauge>,
     clock_skew: Seconds,
     config_reloads: Family<ResultOnly, Counter>,
@@ -46,6 +49,7 @@ pub struct Metrics {
     events_delivered: Family<EventResult, Counter>,
     events_pending: Family<Merchant, Gauge>,
     event_age: Family<Merchant, Seconds>,
+    events_shown: Shown<Merchant>,
     events_dead: Family<Merchant, Counter>,
     confirmations: Family<TokenResult, Counter>,
     sweeps: Family<TokenResult, Counter>,
@@ -167,6 +171,17 @@ struct TaskOnly {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Version {
     version: Word,
+}
+
+/// What waits for a merchant's app.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// Whose events they are.
+    pub merchant: Arc<str>,
+    /// How many.
+    pub pending: i64,
+    /// Of the oldest.
+    pub age_seconds: f64,
 }
 
 /// How a create or update fared with its ids.
@@ -304,6 +319,7 @@ impl Metrics {
             reference: Family::default(),
             token_refreshes: Family::default(),
             token_seconds_left: Family::default(),
+            tokens_shown: Shown::default(),
             unknown_outcomes: Family::default(),
             clock_skew: Seconds::default(),
             config_reloads: Family::default(),
@@ -312,6 +328,7 @@ impl Metrics {
             events_delivered: Family::default(),
             events_pending: Family::default(),
             event_age: Family::default(),
+            events_shown: Shown::default(),
             events_dead: Family::default(),
             confirmations: Family::default(),
             sweeps: Family::default(),
@@ -475,11 +492,17 @@ impl Metrics {
         self.sweeps.get_or_create(&labels).inc();
     }
 
-    /// What waits for a merchant's app; read when scraped.
-    pub fn events_waiting(&self, merchant: &Arc<str>, pending: i64, age_seconds: f64) {
-        let labels = Merchant { merchant: Name::of(merchant) };
-        self.events_pending.get_or_create(&labels).set(pending);
-        self.event_age.get_or_create(&labels).set(age_seconds);
+    /// What waits for all merchants' apps; read when scraped. Nobody else's has a series any more.
+    pub fn events_waiting(&self, waiting: impl IntoIterator<Item = Waiting>) {
+        let waiting = waiting.into_iter().map(|waiting| (Merchant { merchant: Name::of(&waiting.merchant) }, waiting));
+        let set = |labels: &Merchant, waiting: Waiting| {
+            self.events_pending.get_or_create(labels).set(waiting.pending);
+            self.event_age.get_or_create(labels).set(waiting.age_seconds);
+        };
+        self.events_shown.scraped(waiting, set, |labels| {
+            self.events_pending.remove(labels);
+            self.event_age.remove(labels);
+        });
     }
 
     /// A request was answered.
@@ -503,6 +526,11 @@ impl Metrics {
     #[must_use]
     pub fn in_flight(&self, merchant: &Arc<str>) -> Gauge {
         self.in_flight.get_or_create_owned(&Merchant { merchant: Name::of(merchant) })
+    }
+
+    /// A merchant is configured no longer; what of its requests is still under way is not shown.
+    pub fn merchant_left(&self, merchant: &Arc<str>) {
+        self.in_flight.remove(&Merchant { merchant: Name::of(merchant) });
     }
 
     /// A reload of the configuration ended.
@@ -555,20 +583,25 @@ impl Metrics {
         self.token_refreshes.get_or_create(&labels).inc();
     }
 
-    /// What a token is still good for; read when scraped. A merchant that never had one has no series,
-    /// one that lost its own shows zero.
-    pub fn token_seconds_left(&self, merchant: &Arc<str>, dialect: Dialect, seconds: Option<f64>) {
-        let labels = MerchantDialect { merchant: Name::of(merchant), dialect: Word(dialect.name()) };
-        match seconds {
+    /// What all merchants' tokens are still good for; read when scraped. A merchant that never had one has
+    /// no series, one that lost its own shows zero, and nobody else's has a series any more.
+    pub fn token_seconds_left<'a>(&self, left: impl IntoIterator<Item = (&'a Arc<str>, Dialect, Option<f64>)>) {
+        let left = left.into_iter().map(|(merchant, dialect, seconds)| {
+            (MerchantDialect { merchant: Name::of(merchant), dialect: Word(dialect.name()) }, seconds)
+        });
+        let set = |labels: &MerchantDialect, seconds: Option<f64>| match seconds {
             Some(seconds) => {
-                self.token_seconds_left.get_or_create(&labels).set(seconds);
+                self.token_seconds_left.get_or_create(labels).set(seconds);
             }
             None => {
-                if let Some(known) = self.token_seconds_left.get(&labels) {
+                if let Some(known) = self.token_seconds_left.get(labels) {
                     known.set(0.0);
                 }
             }
-        }
+        };
+        self.tokens_shown.scraped(left, set, |labels| {
+            self.token_seconds_left.remove(labels);
+        });
     }
 
     /// A create or update fell into doubt, or out of it.

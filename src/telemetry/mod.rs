@@ -6,4 +6,5 @@ pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod panics;
+mod shown;
 pub mod trace;

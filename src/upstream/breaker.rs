@@ -6,11 +6,12 @@
 //!
 //! A create never probes: a failed probe may have made an account. Its breaker waits for a sign of
 //! life from another class since it opened, or from the token call that a refused create asks for,
-//! and is then closed on trial, so that one failure opens it again. Reads tokio's clock and nothing
-//! else, and logs when one opens or closes; refusing, and making that token call, are the layer's affair.
+//! and is then closed on trial, so that one failure opens it again. Over a reload what is known stays, and
+//! the new numbers count from then on. Reads tokio's clock and nothing else, and logs when one opens or
+//! closes; refusing, and making that token call, are the layer's affair.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
@@ -100,6 +101,18 @@ impl Breakers {
         }
     }
 
+    /// The same with other numbers: whoever still works by the old ones goes on learning for both.
+    #[must_use]
+    pub fn renewed(&self, settings: &config::Breaker) -> Self {
+        let Self { token, create, update, read } = self;
+        Self {
+            token: token.renewed(settings),
+            create: create.renewed(settings),
+            update: update.renewed(settings),
+            read: read.renewed(settings),
+        }
+    }
+
     /// Whether a call of a class may go now.
     #[must_use]
     pub fn admit(&self, class: Class, now: Instant) -> Gate {
@@ -145,17 +158,20 @@ struct Breaker {
     settings: config::Breaker,
     class: Class,
     probe: Probe,
-    state: Mutex<State>,
+    /// One for all configurations.
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Times of the latest failures, the oldest first; never more than `failures`.
+    /// Times of the latest failures, the oldest first; fewer than `failures`, unless that has just become
+    /// smaller.
     Closed(VecDeque<Instant>),
     /// Closed on another class's word: the next call decides.
     Trial,
     Open {
-        until: Instant,
+        /// When it opened; nothing where the next call may find out at once.
+        since: Option<Instant>,
         /// Whether another class has been answered since.
         vouched: bool,
     },
@@ -170,8 +186,17 @@ impl State {
 }
 
 impl Breaker {
-    const fn new(settings: config::Breaker, class: Class, probe: Probe) -> Self {
-        Self { settings, class, probe, state: Mutex::new(State::Closed(VecDeque::new())) }
+    fn new(settings: config::Breaker, class: Class, probe: Probe) -> Self {
+        Self { settings, class, probe, state: Arc::new(Mutex::new(State::Closed(VecDeque::new()))) }
+    }
+
+    fn renewed(&self, settings: &config::Breaker) -> Self {
+        Self { settings: settings.clone(), class: self.class, probe: self.probe, state: Arc::clone(&self.state) }
+    }
+
+    /// Whether one that opened then is still to be left alone.
+    fn is_waiting(&self, since: Option<Instant>, now: Instant) -> bool {
+        since.is_some_and(|since| now < since + self.settings.open_for)
     }
 
     /// Takes a step and says in the log where it opened or closed the breaker; a probe that fails leaves
@@ -197,9 +222,9 @@ impl Breaker {
     fn admit_in(&self, state: &mut State, now: Instant) -> Gate {
         match *state {
             State::Closed(_) | State::Trial => return Gate::Go,
-            State::Open { until, .. } if now < until => return Gate::Stay,
+            State::Open { since, .. } if self.is_waiting(since, now) => return Gate::Stay,
             // A probe whose caller vanished must not keep it open for ever.
-            State::Probing { since } if now < since + self.settings.open_for => return Gate::Stay,
+            State::Probing { since } if self.is_waiting(Some(since), now) => return Gate::Stay,
             State::Open { vouched: true, .. } if self.probe == Probe::Elsewhere => {
                 *state = State::Trial;
                 return Gate::Go;
@@ -218,7 +243,7 @@ impl Breaker {
     }
 
     fn record_in(&self, state: &mut State, sign: Sign, now: Instant) {
-        let open = State::Open { until: now + self.settings.open_for, vouched: false };
+        let open = State::Open { since: Some(now), vouched: false };
         match (&mut *state, sign) {
             (State::Closed(_) | State::Open { .. } | State::Trial, Sign::Nothing)
             | (State::Closed(_) | State::Open { .. }, Sign::Alive)
@@ -226,7 +251,7 @@ impl Breaker {
             (State::Probing { .. } | State::Trial, Sign::Alive) => *state = State::Closed(VecDeque::new()),
             (State::Probing { .. } | State::Trial, Sign::Dead) => *state = open,
             // The probe found out nothing: the next call is one.
-            (State::Probing { .. }, Sign::Nothing) => *state = State::Open { until: now, vouched: false },
+            (State::Probing { .. }, Sign::Nothing) => *state = State::Open { since: None, vouched: false },
             (State::Closed(failures), Sign::Dead) => {
                 failures.push_back(now);
                 while failures.front().is_some_and(|at| *at + self.settings.window < now) {
@@ -251,7 +276,7 @@ impl Breaker {
     fn state(&self, now: Instant) -> &'static str {
         match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Closed(_) | State::Trial => "closed",
-            State::Open { until, .. } if now < until => "open",
+            State::Open { since, .. } if self.is_waiting(since, now) => "open",
             State::Open { .. } | State::Probing { .. } => "half_open",
         }
     }
@@ -305,6 +330,43 @@ mod tests {
         assert_eq!(breaker.admit(at(20)), Gate::Go, "a probe whose outcome never comes");
         assert_eq!(breaker.admit(at(21)), Gate::Stay);
         assert_eq!(breaker.admit(at(25)), Gate::Go);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_stays_and_the_new_numbers_count() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let numbers = |failures, window, open_for| {
+            let of = Duration::from_secs;
+            config::Breaker { failures, window: of(window), open_for: of(open_for) }
+        };
+        let first = Breakers::new(&settings());
+        let fail = |breakers: &Breakers, second| breakers.record(Class::Read, Sign::Dead, at(second));
+        fail(&first, 0);
+        fail(&first, 1);
+        let second = first.renewed(&numbers(4, 10, 5));
+        fail(&second, 2);
+        assert_eq!(second.state(Class::Read, at(2)), "closed", "three are no longer enough");
+        // Who began before goes on learning for both.
+        fail(&first, 3);
+        assert_eq!(second.state(Class::Read, at(3)), "open");
+        let third = second.renewed(&numbers(4, 10, 60));
+        assert_eq!(third.admit(Class::Read, at(10)), Gate::Stay, "a longer time, from when it opened");
+        let fourth = third.renewed(&numbers(4, 10, 1));
+        assert_eq!(fourth.admit(Class::Read, at(10)), Gate::Go, "a shorter one is over");
+        assert_eq!(third.admit(Class::Read, at(10)), Gate::Stay, "it is one probe for all");
+        fourth.record(Class::Read, Sign::Alive, at(10));
+        assert_eq!(third.state(Class::Read, at(10)), "closed");
+        // A smaller threshold counts from the next failure on, a shorter window leaves out what is too old.
+        for second in [20, 21] {
+            fail(&fourth, second);
+        }
+        let fifth = fourth.renewed(&numbers(2, 3, 1));
+        assert_eq!(fifth.state(Class::Read, at(21)), "closed");
+        fail(&fifth, 25);
+        assert_eq!(fifth.state(Class::Read, at(25)), "closed");
+        fail(&fifth, 26);
+        assert_eq!(fifth.state(Class::Read, at(26)), "open");
     }
 
     /// Opened by three failures at the given moment.

@@ -4,15 +4,16 @@
 //! that asked for it, and that a merchant once served has a fresh token ready: the next fetch starts
 //! by itself at 80 % of a token's life, less some jitter (contract section 5 rule 1). Logins are
 //! bounded whatever upstream answers: a refused token is replaced about once a second at most, and
-//! after refused credentials nobody logs in for a growing pause. Whether an answer blames the token is
-//! the `token` layer's affair.
+//! after refused credentials nobody logs in for a growing pause. Over a reload a token stays for as long as
+//! it was got from the same place with the same credentials, whatever else changes. Whether an answer
+//! blames the token is the `token` layer's affair.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
@@ -102,10 +103,29 @@ pub struct Source {
     pub skew: Arc<ClockSkew>,
 }
 
+impl Source {
+    /// Whether a token of the other's is as good as one of this one's: got at the same place.
+    fn is_same_place(&self, other: &Self, dialect: Dialect) -> bool {
+        let (one, another) = (&self.upstream, &other.upstream);
+        let same_path = match dialect {
+            Dialect::Snap => one.snap.token_path == another.snap.token_path,
+            Dialect::Classic => one.classic.token_path == another.classic.token_path,
+        };
+        same_path && one.base_url == another.base_url
+    }
+
+    /// Whether what refused the other's login would refuse this one's: the same, sent over the same way.
+    fn logs_in_alike(&self, other: &Self) -> bool {
+        self.upstream.snap.signature.encoding == other.upstream.snap.signature.encoding
+            && Arc::ptr_eq(&self.transport, &other.transport)
+    }
+}
+
 struct Slot {
     merchant: Arc<Merchant>,
     dialect: Dialect,
-    source: Arc<Source>,
+    /// The newest configuration's, also for whoever began with one before.
+    source: ArcSwap<Source>,
     current: ArcSwapOption<Token>,
     logins: Mutex<Logins>,
 }
@@ -152,22 +172,24 @@ impl Tokens {
     /// No tokens yet; they are fetched when first needed.
     #[must_use]
     pub fn new(merchants: &[Arc<Merchant>], source: &Arc<Source>) -> Self {
-        Self { slots: Vec::new() }.renewed(merchants, source, false)
+        Self { slots: Vec::new() }.renewed(merchants, source)
     }
 
-    /// The same for another configuration. Where the way upstream is the same, a merchant with the same
-    /// credentials keeps its token; others have none yet.
+    /// The same for another configuration, which is in force from then on. A merchant that logs in at the
+    /// same place with the same credentials keeps its token, and logs in anew as the new one says; others
+    /// have none yet.
     #[must_use]
-    pub fn renewed(&self, merchants: &[Arc<Merchant>], source: &Arc<Source>, same_way: bool) -> Self {
+    pub fn renewed(&self, merchants: &[Arc<Merchant>], source: &Arc<Source>) -> Self {
         let slot = |merchant: &Arc<Merchant>, dialect| {
             let known = self.slots.iter().find(|slot| slot.dialect == dialect && slot.merchant.name == merchant.name);
-            if let Some(slot) = known.filter(|slot| same_way && slot.merchant.has_credentials_of(merchant)) {
+            if let Some(slot) = known.filter(|slot| slot.is_good_for(merchant, source)) {
+                slot.go_on_with(source);
                 return Arc::clone(slot);
             }
             Arc::new(Slot {
                 merchant: Arc::clone(merchant),
                 dialect,
-                source: Arc::clone(source),
+                source: ArcSwap::new(Arc::clone(source)),
                 current: ArcSwapOption::empty(),
                 logins: Mutex::default(),
             })
@@ -252,6 +274,19 @@ impl Slot {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_good_for(&self, merchant: &Merchant, source: &Source) -> bool {
+        self.merchant.has_credentials_of(merchant) && self.source.load().is_same_place(source, self.dialect)
+    }
+
+    /// The next try of a login is by this.
+    fn go_on_with(&self, source: &Arc<Source>) {
+        let before = self.source.swap(Arc::clone(source));
+        if !source.logs_in_alike(&before) {
+            // What has changed may be what was wrong.
+            self.logins().refused = None;
+        }
+    }
+
     fn usable(&self) -> Option<Arc<Token>> {
         let token = self.current.load_full()?;
         (Instant::now() < token.usable_until).then_some(token)
@@ -277,7 +312,7 @@ impl Slot {
 
     fn land(self: &Arc<Self>, fetched: Result<Token, Failed>) -> Result<Arc<Token>, NoToken> {
         let labels = (&self.merchant.name, self.dialect);
-        self.source.metrics.token_refreshed(labels.0, labels.1, fetched.is_ok());
+        self.source.load().metrics.token_refreshed(labels.0, labels.1, fetched.is_ok());
         let mut logins = self.logins();
         logins.flight = None;
         let refused = logins.refused.take();
@@ -303,7 +338,7 @@ impl Slot {
     }
 
     async fn fetch_with_retries(&self) -> Result<Token, Failed> {
-        let retry = &self.source.retry;
+        let Source { retry, entropy, .. } = &*self.source.load_full();
         // One refusal may be a slip of upstream's; after a fetch that ended in them it is known.
         let attempts = if self.logins().refused.is_some() { 1 } else { retry.attempts };
         let mut pause = retry.base_delay;
@@ -320,7 +355,7 @@ impl Slot {
                     );
                     return Err(failed);
                 }
-                Err(_) => sleep(pause / 2 + self.source.entropy.up_to(pause / 2)).await,
+                Err(_) => sleep(pause / 2 + entropy.up_to(pause / 2)).await,
             }
             pause = (pause * 2).min(retry.max_delay);
             attempt += 1;
@@ -328,40 +363,41 @@ impl Slot {
     }
 
     async fn fetch_once(&self) -> Result<Token, Failed> {
+        let source = self.source.load_full();
         // Before the breaker, which waits for the outcome of what it admits.
-        let request = self.request()?;
+        let request = self.request(&source)?;
         let asked_at = Instant::now();
-        if self.source.breakers.admit(Class::Token, asked_at) != Gate::Go {
+        if source.breakers.admit(Class::Token, asked_at) != Gate::Go {
             return Err(NoToken("the breaker of token calls is open".to_owned()).into());
         }
-        let sending = self.source.transport.send(request);
-        let answered = timeout(self.source.upstream.attempt_timeout, sending).await;
+        let sending = source.transport.send(request);
+        let answered = timeout(source.upstream.attempt_timeout, sending).await;
         let alive = matches!(&answered, Ok(Ok(response)) if !response.status().is_server_error());
-        self.source.breakers.record(Class::Token, if alive { Sign::Alive } else { Sign::Dead }, Instant::now());
+        source.breakers.record(Class::Token, if alive { Sign::Alive } else { Sign::Dead }, Instant::now());
         match answered {
             Err(_) => Err(NoToken("no answer in time".to_owned()).into()),
             Ok(Err(error)) => Err(NoToken(error.to_string()).into()),
             Ok(Ok(response)) => {
-                self.source.skew.look(response.headers(), asked_at);
+                source.skew.look(response.headers(), asked_at);
                 let refused = matches!(response.status().as_u16(), 400 | 401 | 403);
-                self.read(&response, asked_at).map_err(|error| Failed { error, refused })
+                read(&response, (&source.entropy, asked_at)).map_err(|error| Failed { error, refused })
             }
         }
     }
 
-    fn request(&self) -> Result<http::Request<Full<Bytes>>, NoToken> {
+    fn request(&self, source: &Source) -> Result<http::Request<Full<Bytes>>, NoToken> {
         let request = match self.dialect {
-            Dialect::Snap => self.snap_request()?,
-            Dialect::Classic => self.classic_request(),
+            Dialect::Snap => self.snap_request(source)?,
+            Dialect::Classic => self.classic_request(source),
         };
         request.map_err(|error| NoToken(format!("the token call cannot be built: {error}")))
     }
 
     /// `snap.md` section 2.
-    fn snap_request(&self) -> Result<http::Result<http::Request<Full<Bytes>>>, NoToken> {
-        let snap = &self.source.upstream.snap;
+    fn snap_request(&self, source: &Source) -> Result<http::Result<http::Request<Full<Bytes>>>, NoToken> {
+        let snap = &source.upstream.snap;
         let client_id = self.merchant.client_id.expose();
-        let timestamp = iso8601(self.source.clock.now());
+        let timestamp = iso8601(source.clock.now());
         let key =
             self.merchant.private_key.as_ref().ok_or_else(|| NoToken("the merchant has no private key".to_owned()))?;
         let signature = key
@@ -384,8 +420,8 @@ impl Slot {
     }
 
     /// `classic.md` section 2.
-    fn classic_request(&self) -> http::Result<http::Request<Full<Bytes>>> {
-        let path = &self.source.upstream.classic.token_path;
+    fn classic_request(&self, source: &Source) -> http::Result<http::Request<Full<Bytes>>> {
+        let path = &source.upstream.classic.token_path;
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("client_id", self.merchant.client_id.expose())
             .append_pair("client_secret", self.merchant.client_secret.expose())
@@ -397,36 +433,32 @@ impl Slot {
             .header("Accept", "application/json")
             .body(Full::from(form))
     }
+}
 
-    fn read(&self, response: &http::Response<Bytes>, asked_at: Instant) -> Result<Token, NoToken> {
-        let status = response.status();
-        if !status.is_success() {
-            return Err(NoToken(format!("the token call was answered with status {}", status.as_u16())));
-        }
-        let malformed = |what: &str| NoToken(format!("the answer to the token call {what}"));
-        let mut body: Value = serde_json::from_slice(response.body()).map_err(|_| malformed("is not JSON"))?;
-        // Taken out rather than copied, so that it is overwritten at the token's end.
-        let text = match body.get_mut("accessToken").map(Value::take) {
-            Some(Value::String(text)) => Secret::new(text),
-            _ => Secret::new(String::new()),
-        };
-        let plain = text.expose();
-        let mut bearer =
-            HeaderValue::try_from(format!("Bearer {plain}")).map_err(|_| malformed("has an unusable token"))?;
-        bearer.set_sensitive(true);
-        if plain.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(malformed("has no usable token"));
-        }
-        let life = life(&body).ok_or_else(|| malformed("has no usable expiresIn"))?;
-        let usable = life.saturating_sub(TRAVEL_TIME.min(life / 10));
-        let early = RENEW_JITTER * self.source.entropy.up_to(Duration::from_secs(1)).as_secs_f64();
-        Ok(Token {
-            text,
-            bearer,
-            renew_at: asked_at + life.mul_f64(RENEW_AFTER - early),
-            usable_until: asked_at + usable,
-        })
+/// The token of an answer to a call that was made at that moment.
+fn read(response: &http::Response<Bytes>, (entropy, asked_at): (&Entropy, Instant)) -> Result<Token, NoToken> {
+    let status = response.status();
+    if !status.is_success() {
+        return Err(NoToken(format!("the token call was answered with status {}", status.as_u16())));
     }
+    let malformed = |what: &str| NoToken(format!("the answer to the token call {what}"));
+    let mut body: Value = serde_json::from_slice(response.body()).map_err(|_| malformed("is not JSON"))?;
+    // Taken out rather than copied, so that it is overwritten at the token's end.
+    let text = match body.get_mut("accessToken").map(Value::take) {
+        Some(Value::String(text)) => Secret::new(text),
+        _ => Secret::new(String::new()),
+    };
+    let plain = text.expose();
+    let mut bearer =
+        HeaderValue::try_from(format!("Bearer {plain}")).map_err(|_| malformed("has an unusable token"))?;
+    bearer.set_sensitive(true);
+    if plain.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(malformed("has no usable token"));
+    }
+    let life = life(&body).ok_or_else(|| malformed("has no usable expiresIn"))?;
+    let usable = life.saturating_sub(TRAVEL_TIME.min(life / 10));
+    let early = RENEW_JITTER * entropy.up_to(Duration::from_secs(1)).as_secs_f64();
+    Ok(Token { text, bearer, renew_at: asked_at + life.mul_f64(RENEW_AFTER - early), usable_until: asked_at + usable })
 }
 
 /// `expiresIn`: seconds as a number or a text (`protocol/README.md` row 3, `snap.md` section 2).
@@ -449,7 +481,7 @@ async fn renew(slot: Weak<Slot>, token: Arc<Token>) {
             return;
         }
         let fetched = slot.fetch();
-        let jitter = slot.source.entropy.up_to(pause / 2);
+        let jitter = slot.source.load().entropy.up_to(pause / 2);
         drop(slot);
         if fetched.await.is_ok() {
             return;

@@ -8,7 +8,7 @@ use ayova::dialect::{Dialect, OperationId};
 use ayova::error::Error;
 use ayova::store::inbox::EventKind;
 use ayova::supervise::Task;
-use ayova::telemetry::metrics::{Confirmation, Delivery, Intake, Metrics, Sweeping};
+use ayova::telemetry::metrics::{Confirmation, Delivery, Intake, Metrics, Sweeping, Waiting};
 use http::{HeaderValue, Method, Response};
 use prometheus_client::registry::Registry;
 use prometheus_parse::{Scrape, Value as Reading};
@@ -269,7 +269,7 @@ fn metrics_of_callbacks_are_the_contracts() {
     for result in [Sweeping::Paid, Sweeping::Expired, Sweeping::Nothing, Sweeping::Failed] {
         metrics.swept(&merchant, Dialect::Classic, result);
     }
-    metrics.events_waiting(&merchant, 3, 1.5);
+    metrics.events_waiting([Waiting { merchant: Arc::clone(&merchant), pending: 3, age_seconds: 1.5 }]);
     let (text, _) = ayova::telemetry::exposition::render(&registry, "").unwrap();
     let ours = |name: &str| CALLBACKS.iter().any(|(family, ..)| name.starts_with(family));
     let name = |line: &str| line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ").to_owned();

@@ -306,6 +306,7 @@ fn what_is_configured_does_not_print() {
     setup.config.callbacks = Some(Callbacks {
         listen: "127.0.0.1:0".parse().unwrap(),
         secret: Secret::new("canary".to_owned()),
+        previous_secrets: vec![Secret::new("canary".to_owned())],
         tls: None,
         sources: Sources::default(),
         verify: ayova::config::Verify::None,

@@ -138,7 +138,8 @@ pub(crate) struct World {
     pub(crate) bell: Bell,
     config: Config,
     sandbox: Sandbox,
-    admin: Admin,
+    store: Arc<dyn Store>,
+    registry: Arc<Registry>,
 }
 
 impl World {
@@ -155,26 +156,44 @@ impl World {
             tracer,
         };
         let gateway = Gateway::new(&config, &surroundings).unwrap();
-        let bell = Bell::default();
-        let callbacks = config.callbacks.as_ref();
-        let admin = Admin::new(View {
-            gateway: gateway.clone(),
-            store,
-            registry: Arc::new(registry),
-            metrics: Arc::clone(&metrics),
-            effective: ayova::config::effective(&config),
-            clock: Arc::clone(&clock),
+        let (bell, registry) = (Bell::default(), Arc::new(registry));
+        Self { gateway, wire, clock, metrics, bell, config, sandbox, store, registry }
+    }
+
+    /// The operator's pages.
+    fn pages(&self) -> Admin {
+        let (config, callbacks) = (&self.config, self.config.callbacks.as_ref());
+        Admin::new(View {
+            gateway: self.gateway.clone(),
+            store: Arc::clone(&self.store),
+            registry: Arc::clone(&self.registry),
+            metrics: Arc::clone(&self.metrics),
+            effective: ayova::config::effective(config),
+            clock: Arc::clone(&self.clock),
             retry_for: callbacks.map(|callbacks| callbacks.retry_for(&config.merchants)).unwrap_or_default(),
-            bell: bell.clone(),
+            bell: self.bell.clone(),
             draining: Arc::default(),
-        });
-        Self { gateway, wire, clock, metrics, bell, config, sandbox, admin }
+        })
+    }
+
+    /// This one after a reload of the changed configuration.
+    pub(crate) fn renewed(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = self.config.clone();
+        change(&mut config);
+        let surroundings = self.surroundings(Arc::clone(&self.store));
+        let gateway = self.gateway.renewed(&config, &surroundings).unwrap();
+        Self { gateway, config, ..self.clone() }
     }
 
     /// Another gateway over the same upstream, on the same clock; this one is no longer used.
     pub(crate) fn again(&self, life: Life) -> Self {
         let upstream = (self.sandbox.clone(), self.wire.clone());
         Self::live(life, self.config.clone(), Arc::clone(&self.clock), upstream)
+    }
+
+    /// What it is configured to do.
+    pub(crate) fn config(&self) -> Config {
+        self.config.clone()
     }
 
     /// What its callbacks are put together from.
@@ -232,25 +251,25 @@ impl World {
     /// The metrics as they are scraped.
     pub(crate) async fn scrape(&self) -> String {
         let request = Request::builder().uri("/metrics").body(Full::new(Bytes::new())).unwrap();
-        Got::read(self.admin.clone().oneshot(request).await.unwrap()).text()
+        Got::read(self.pages().oneshot(request).await.unwrap()).text()
     }
 
     /// An admin page.
     pub(crate) async fn admin(&self, path: &str) -> Got {
         let request = Request::builder().uri(path).body(Full::new(Bytes::new())).unwrap();
-        Got::read(self.admin.clone().oneshot(request).await.unwrap())
+        Got::read(self.pages().oneshot(request).await.unwrap())
     }
 
     /// An admin page, asked for with a header.
     pub(crate) async fn admin_with(&self, path: &str, (name, value): (&str, &str)) -> Got {
         let request = Request::builder().uri(path).header(name, value).body(Full::new(Bytes::new())).unwrap();
-        Got::read(self.admin.clone().oneshot(request).await.unwrap())
+        Got::read(self.pages().oneshot(request).await.unwrap())
     }
 
     /// An operator's word.
     pub(crate) async fn admin_post(&self, path: &str, body: Value) -> Got {
         let request = Request::builder().method("POST").uri(path).body(Full::from(body.to_string())).unwrap();
-        Got::read(self.admin.clone().oneshot(request).await.unwrap())
+        Got::read(self.pages().oneshot(request).await.unwrap())
     }
 
     /// The value of one series, written as it is scraped; zero where it does not exist.
@@ -435,6 +454,11 @@ impl Wire {
     /// The last that was sent and is no token call.
     pub(crate) fn last(&self) -> Arrived {
         self.calls().pop().unwrap()
+    }
+
+    /// Another connection, as it were.
+    pub(crate) fn another_way(&self) -> Arc<dyn Transport> {
+        Arc::new(self.clone())
     }
 
     /// Forgets what was sent.

@@ -167,10 +167,15 @@ async fn health_is_what_the_admin_listener_says() {
     let gateway = Gateway::before(&sandbox).await;
     let ready = run(&["healthcheck", "--admin", &gateway.admin]).await;
     assert_eq!((ready.code, ready.out), (Some(0), format!("ready: {}\n", gateway.admin)));
+    let live = run(&["healthcheck", "--live", "--admin", &gateway.admin]).await;
+    assert_eq!((live.code, live.out), (Some(0), format!("live: {}\n", gateway.admin)));
     // Held and not listened on, so that nobody answers there.
     let held = tokio::net::TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let nobody = run(&["healthcheck", "--admin", &held.local_addr().unwrap().to_string()]).await;
-    assert_eq!((nobody.code, nobody.out.as_str()), (Some(1), ""));
-    assert!(nobody.err.starts_with("not ready: "), "{}", nobody.err);
+    let nobody = held.local_addr().unwrap().to_string();
+    for (arguments, said) in [(vec!["healthcheck"], "not ready: "), (vec!["healthcheck", "--live"], "not live: ")] {
+        let asked = run(&[arguments, vec!["--admin", &nobody]].concat()).await;
+        assert_eq!((asked.code, asked.out.as_str()), (Some(1), ""));
+        assert!(asked.err.starts_with(said), "{}", asked.err);
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::time::{Instant, sleep};
 
-use super::{Answer, CREATE_BODY, CREATE_PATH, Gateway, Sandbox, ask, get, request, until};
+use super::{Answer, CREATE_BODY, CREATE_PATH, Gateway, Sandbox, ask, get, request, run, until};
 
 /// As long as a volume takes to be resized or a backup to let go.
 const OUTAGE: Duration = Duration::from_secs(60);
@@ -106,6 +106,9 @@ async fn an_outage_is_logged_once_however_many_feel_it() {
     for order in 0..3 {
         ask(&gateway.listen, &create(order)).await.assert_refusal(503, "STORE_UNAVAILABLE");
     }
+    // Which is why liveness is another question: a restart would not cure it.
+    assert_eq!(run(&["healthcheck", "--admin", &gateway.admin]).await.code, Some(1));
+    assert_eq!(run(&["healthcheck", "--live", "--admin", &gateway.admin]).await.code, Some(0));
     other.execute_batch("ROLLBACK").unwrap();
     until("ready again", || async { get(&gateway.admin, "/readyz").await.status == 200 }).await;
     gateway.running.signal("TERM").await;

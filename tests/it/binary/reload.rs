@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::Value;
 
 use super::{CREATE_PATH, Gateway, Running, Sandbox, ask, create, get, request, until};
 
@@ -112,6 +113,45 @@ async fn a_fault_changes_nothing_and_is_reported() {
     assert_eq!(gateway.create("order-1").await.header("idempotency-replayed"), Some("true"));
 }
 
+/// The secret is part of the address Ayoconnect has, which learns of another one in its own time.
+#[tokio::test]
+async fn the_callbacks_secret_is_changed_without_losing_one() {
+    let sandbox = Sandbox::start().await;
+    let [old, new] = ["o", "n"].map(|letter| letter.repeat(32));
+    let deliver = "deliver: { url: http://127.0.0.1:1/, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw }";
+    let section = |secrets: &str| {
+        format!("callbacks: {{ listen: {{ address: 127.0.0.1:0 }}, confirm: never, {deliver}, {secrets} }}")
+    };
+    let stages = [
+        format!("secret: {old}"),
+        format!("secret: {new}, previous_secrets: [{old}]"),
+        format!("secret: {new}, previous_secrets: []"),
+    ];
+    let upstream = format!("http://{}", sandbox.address);
+    let mut gateway = Gateway::start_with(&upstream, "", &section(&stages[0])).await;
+    let ready: Value = serde_json::from_str(&gateway.running.err.line_with("\"ready\"").await).unwrap();
+    let callbacks = ready["callbacks"].as_str().unwrap();
+    let paid = async |secret: &str| {
+        let body = r#"{"virtualAccountData":{"virtualAccountNo":"1","latestPaidAmount":"1.00","latestPaidTime":"T"}}"#;
+        ask(callbacks, &request("POST", &format!("/callbacks/snap/AYOTST/{secret}"), "", body)).await.status
+    };
+    assert_eq!((paid(&old).await, paid(&new).await), (200, 404));
+    gateway.edit(|text| text.replace(&section(&stages[0]), &section(&stages[1])));
+    gateway.until_reloads("applied", 1).await;
+    assert_eq!((paid(&old).await, paid(&new).await), (200, 200));
+    assert_eq!(
+        get(&gateway.admin, "/config").await.json()["callbacks"]["previous_secrets"],
+        serde_json::json!(["***"])
+    );
+    gateway.edit(|text| text.replace(&section(&stages[1]), &section(&stages[2])));
+    gateway.until_reloads("applied", 2).await;
+    assert_eq!((paid(&old).await, paid(&new).await), (404, 200));
+    gateway.running.signal("TERM").await;
+    assert_eq!(gateway.running.end().await.code(), Some(0));
+    let lines = gateway.running.err.whole().await;
+    assert!(!lines.iter().any(|line| line.contains(&old) || line.contains(&new)), "{lines:#?}");
+}
+
 /// Each reload changes something; requests go on all the while, new ones and repetitions.
 #[tokio::test]
 async fn no_request_fails_for_reloads_under_load() {
@@ -157,5 +197,6 @@ async fn no_request_fails_for_reloads_under_load() {
     assert!(count.load(Ordering::Relaxed) > reloads);
     let stats = sandbox.get("/_sandbox/stats").await;
     assert_eq!(stats["creates"], stats["distinct_keys"], "{stats}");
+    assert_eq!(stats["tokens_issued"], 1, "a changed breaker costs no login");
     assert_eq!(gateway.reloads("rejected").await, 0);
 }
