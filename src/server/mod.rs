@@ -29,11 +29,13 @@ use crate::wire::{Requests, Wire};
 
 pub mod certificates;
 mod departure;
+mod door;
 mod listener;
 mod parking;
 
 use certificates::Certificates;
 pub use departure::Departure;
+pub use door::Door;
 pub use listener::{Address, Bound, Inherited, bind, connections, raise_descriptors};
 pub(crate) use listener::{CannotListen, cannot_listen};
 use listener::{Plain, Stream};
@@ -68,6 +70,8 @@ pub struct Terms {
     pub header_timeout: Duration,
     /// Connections at once.
     pub connections: usize,
+    /// Who may connect.
+    pub door: Door,
     /// Absent: no TLS.
     pub certificates: Option<Arc<Certificates>>,
     /// What is counted.
@@ -113,6 +117,9 @@ where
             },
             () = terms.stop.cancelled() => break,
         };
+        if !terms.admits(peer) {
+            continue;
+        }
         let was_full = std::mem::replace(&mut is_full, connections.len() >= most);
         if is_full {
             // Closed at once: whoever waits in line waits for those who flood it.
@@ -128,7 +135,9 @@ where
     let until = Instant::now() + BACKLOG_MOST;
     while terms.departure.has_begun() && Instant::now() < until {
         let Ok(Ok((stream, peer))) = timeout(BACKLOG, bound.accept()).await else { break };
-        connections.spawn(Arc::clone(&serving).converse(stream, peer));
+        if terms.admits(peer) {
+            connections.spawn(Arc::clone(&serving).converse(stream, peer));
+        }
     }
     drop(bound);
     connections.close();
@@ -190,6 +199,16 @@ where
 }
 
 impl Terms {
+    /// Whether a connection is looked at; it is closed otherwise.
+    fn admits(&self, peer: Option<Peer>) -> bool {
+        let is_admitted = self.door.admits(peer);
+        if !is_admitted {
+            self.metrics.connection_shut(self.name, Shut::NotAllowed);
+            tracing::debug!(listener = self.name, ?peer, "a connection from an address that may not connect");
+        }
+        is_admitted
+    }
+
     /// Waits until connections without a request under way are to end. A client that has just connected may
     /// be about to ask.
     async fn over(&self) {

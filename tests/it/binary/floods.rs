@@ -54,6 +54,28 @@ async fn more_connections_than_there_may_be_are_closed_at_once() {
     .await;
 }
 
+/// Few are enough for Ayoconnect and for operators, whatever the descriptors.
+#[tokio::test]
+async fn the_other_listeners_hold_fewer() {
+    let callbacks = "callbacks: { listen: { address: 127.0.0.1:0 }, secret: 0123456789abcdef0123456789abcdef, \
+                     deliver: { url: http://127.0.0.1:9/, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw } }";
+    ayova::server::raise_descriptors().unwrap();
+    let gateway = Gateway::start_with("http://127.0.0.1:9", ", header_timeout: 1h", callbacks).await;
+    let ready: serde_json::Value = serde_json::from_str(&gateway.running.err.line_with("\"ready\"").await).unwrap();
+    for (listener, most) in [("callbacks", 1_024), ("admin", 64)] {
+        let address = ready[listener].as_str().unwrap();
+        let mut held = Vec::new();
+        for _ in 0..ayova::server::connections(most, 1) {
+            held.push(connect(address).await);
+        }
+        assert!(is_closed(&mut connect(address).await).await, "{listener}: one more");
+        // The last one has its place.
+        let last = held.last_mut().unwrap();
+        last.write_all(kept_alive("GET", "/nowhere", "", "").as_bytes()).await.unwrap();
+        assert_eq!(answer(last).await.status, 404, "{listener}");
+    }
+}
+
 /// Attackers of each kind, over and over, until told to stop.
 async fn attack(address: String, kind: usize, stop: Arc<AtomicBool>) {
     while !stop.load(Ordering::Relaxed) {
