@@ -26,7 +26,7 @@ use crate::config::{self, Config};
 use crate::entropy::Entropy;
 use crate::live::Live;
 use crate::server::certificates::Certificates;
-use crate::server::{Address, Bound, Departure, LINGER, Terms, bind, connections, serve};
+use crate::server::{Address, Bound, Departure, Door, LINGER, Terms, bind, connections, serve};
 use crate::stack::{Gateway, Surroundings};
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::{Options, SqliteStore};
@@ -304,7 +304,7 @@ impl Listeners {
     async fn open(config: &Config, metrics: &Arc<Metrics>, app: Option<Bound>) -> io::Result<Self> {
         let header_timeout = config.listen.header_timeout;
         // The last eighth is for the store and the way upstream.
-        let terms = |name: &'static str, eighths: usize, tls: Option<&ServerFiles>| {
+        let terms = |name: &'static str, (most, eighths): (usize, usize), tls: Option<&ServerFiles>| {
             let (metrics, stop) = (Arc::clone(metrics), CancellationToken::new());
             let certificates = match tls {
                 Some(files) => {
@@ -317,7 +317,8 @@ impl Listeners {
             io::Result::Ok(Terms {
                 name,
                 header_timeout,
-                connections: connections(eighths),
+                connections: connections(most, eighths),
+                door: Door::default(),
                 certificates,
                 metrics,
                 departure: Departure::default(),
@@ -332,14 +333,14 @@ impl Listeners {
         let callbacks = match &config.callbacks {
             Some(callbacks) => {
                 let bound = bind(&callbacks.listen.into()).await?;
-                Some(Ready { bound, terms: terms("callbacks", 1, callbacks.tls.as_ref())? })
+                Some(Ready { bound, terms: terms("callbacks", CALLBACKS, callbacks.tls.as_ref())? })
             }
             None => None,
         };
         Ok(Self {
-            app: Ready { bound: app, terms: terms("app", 5, config.listen.tls.as_ref())? },
+            app: Ready { bound: app, terms: terms("app", APP, config.listen.tls.as_ref())? },
             admin_address: admin.address.tcp().unwrap_or(config.admin.address),
-            admin: Ready { bound: admin, terms: terms("admin", 1, None)? },
+            admin: Ready { bound: admin, terms: terms("admin", ADMIN, None)? },
             callbacks,
         })
     }
@@ -416,7 +417,9 @@ impl CallingBack {
         started.post = Some(Arc::new(HyperPost::new()?));
         started.watch(config, surroundings, gateway).await.map_err(io::Error::other)?;
         if let Some(receiver) = started.renew(config, surroundings, gateway).map(Live::new) {
-            let serving = serve(bound, receiver.clone(), terms);
+            let present = receiver.clone();
+            let door = Door::new(move |peer| present.now().may_connect(peer));
+            let serving = serve(bound, receiver.clone(), Terms { door, ..terms });
             started.tasks.spawn(attended(&surroundings.metrics, broken, serving));
             started.receiver = Some(receiver);
         }
@@ -533,6 +536,12 @@ fn renames(before: &Config, now: &Config) -> bool {
         })
     })
 }
+
+/// Most connections of a listener, and its eighths of the descriptors. An app in the same pod has as many as
+/// it likes; Ayoconnect and who scrapes have few, and a stranger must not fill the memory with his.
+const APP: (usize, usize) = (16_384, 5);
+const CALLBACKS: (usize, usize) = (1_024, 1);
+const ADMIN: (usize, usize) = (64, 1);
 
 /// Without a request for so long, the app needs the gateway no more.
 const QUIET: Duration = Duration::from_secs(1);

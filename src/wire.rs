@@ -8,7 +8,12 @@
 //! refusal. And a request that was sent before the one ahead of it is answered (pipelining) waits here,
 //! so that what is found out about a head is about the request hyper is reading. Every byte goes through
 //! unchanged and in order; what is answered is `server`'s affair.
+//!
+//! It also knows when nothing of a connection is left inside hyper, so that it may do without hyper until
+//! the client says more (`server::parking`), and reads what a connection begins with, which says what
+//! is spoken on it.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,14 +38,31 @@ pub(crate) struct Wire<I> {
     limit: Option<Pin<Box<Sleep>>>,
     /// Longest time a head may take.
     head_time: Duration,
-    /// Bytes so far, where all of them are the preface's.
-    preface: Option<usize>,
     framing: Framing,
     /// Requests that are over, the present one included once it is.
     read: usize,
-    /// What was read of later requests; it waits for the answer to the present one.
+    /// What was read and not yet seen by hyper: how it begins, or later requests, which wait for the
+    /// answer to the present one.
     held: Vec<u8>,
+    /// Whether all that was written has gone out.
+    is_flushed: bool,
     requests: Requests,
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// What has become of a connection of HTTP/1.1 that is quiet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// It rests: hyper has nothing of it.
+    Rest,
+    /// Its client does not take its answer.
+    Stuck,
 }
 
 /// What the bytes say of a connection's requests, and the other way round. A clone is the same.
@@ -56,6 +78,8 @@ struct State {
     answered: AtomicUsize,
     /// When the last request ended, in milliseconds from the birth.
     quiet_since: AtomicU64,
+    /// Whether every request was read and answered to its last byte, and hyper waits for another.
+    is_at_rest: AtomicBool,
     /// Whoever waits for an answer before another request may be read.
     reader: AtomicWaker,
 }
@@ -69,6 +93,7 @@ impl Requests {
             under_way: AtomicUsize::default(),
             answered: AtomicUsize::default(),
             quiet_since: AtomicU64::default(),
+            is_at_rest: AtomicBool::default(),
             reader: AtomicWaker::new(),
         }))
     }
@@ -89,15 +114,39 @@ impl Requests {
         UnderWay(Arc::clone(&self.0))
     }
 
+    /// Whether nothing of the connection is left inside hyper.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.0.is_at_rest.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the connection has been at rest for so long. Looks once in that time, so that a request
+    /// costs no timer.
+    pub(crate) async fn pause(&self, time: Duration) -> Pause {
+        let began = Instant::now();
+        let mut next = began + time;
+        loop {
+            sleep_until(next).await;
+            let now = Instant::now();
+            next = match self.quiet_since() {
+                Some(since) if self.is_at_rest() && since + time <= now => return Pause::Rest,
+                Some(since) if since.max(began) + KEPT <= now => return Pause::Stuck,
+                Some(since) if self.is_at_rest() => since + time,
+                _ => now + time,
+            };
+        }
+    }
+
+    /// When the last request ended, unless one is under way.
+    fn quiet_since(&self) -> Option<Instant> {
+        let state = &self.0;
+        let ended = Duration::from_millis(state.quiet_since.load(Ordering::Relaxed));
+        (state.under_way.load(Ordering::Relaxed) == 0).then(|| state.born + ended)
+    }
+
     /// Waits until no request has been under way for so long.
     pub(crate) async fn quiet(&self, time: Duration) {
         loop {
-            let state = &self.0;
-            let ended = Duration::from_millis(state.quiet_since.load(Ordering::Relaxed));
-            let enough = match state.under_way.load(Ordering::Relaxed) {
-                0 => state.born + ended + time,
-                _ => Instant::now() + time,
-            };
+            let enough = self.quiet_since().unwrap_or_else(Instant::now) + time;
             if enough <= Instant::now() {
                 return;
             }
@@ -128,10 +177,10 @@ impl<I> Wire<I> {
             io,
             limit: Some(Box::pin(sleep(head_time))),
             head_time,
-            preface: Some(0),
             framing: Framing::default(),
             read: 0,
             held: Vec::new(),
+            is_flushed: true,
             requests: Requests::new(),
         }
     }
@@ -141,56 +190,80 @@ impl<I> Wire<I> {
         self.requests.clone()
     }
 
-    /// Looks at bytes that have come; says how many of them may be seen now.
-    fn look_at(&mut self, bytes: &[u8]) -> usize {
-        if bytes.is_empty() || self.limit.is_none() {
-            return bytes.len();
-        }
-        if let Some(seen) = self.preface {
-            let expected = PREFACE.get(seen..).unwrap_or_default();
-            let is_more = bytes.iter().zip(expected).all(|(byte, expected)| byte == expected);
-            if is_more && seen + bytes.len() >= PREFACE.len() {
-                self.limit = None;
-                return bytes.len();
+    /// Waits for bytes and says what they are part of; nothing where the client has left, or its time is
+    /// over. All that is held of a connection until then is this wire.
+    pub(crate) async fn begin(&mut self) -> io::Result<Option<Protocol>>
+    where
+        I: AsyncRead + Unpin,
+    {
+        poll_fn(|context| self.poll_begin(context)).await
+    }
+
+    fn poll_begin(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Protocol>>>
+    where
+        I: AsyncRead + Unpin,
+    {
+        loop {
+            let mut bytes = [0; PREFACE.len()];
+            let room = bytes.get_mut(self.held.len()..).unwrap_or_default();
+            let mut buffer = ReadBuf::new(room);
+            match Pin::new(&mut self.io).poll_read(context, &mut buffer) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => return self.poll_limit(context).map(|()| Ok(None)),
             }
-            if seen == 0 {
+            self.note_rest(false);
+            let is_first = self.held.is_empty();
+            match buffer.filled() {
+                // hyper answers what is only a part.
+                [] => return Poll::Ready(Ok((!is_first).then_some(Protocol::Http1))),
+                new => self.held.extend_from_slice(new),
+            }
+            if is_first {
                 self.limit_to(self.head_time);
             }
-            self.preface = is_more.then_some(seen + bytes.len());
-            if is_more {
-                return bytes.len();
+            // What has spoken HTTP/1.1 goes on to.
+            if self.read > 0 || !PREFACE.starts_with(&self.held) {
+                return Poll::Ready(Ok(Some(Protocol::Http1)));
             }
-            // It is another protocol after all, whose first bytes have been seen.
-            self.frame(PREFACE.get(..seen).unwrap_or_default());
+            if self.held.len() == PREFACE.len() {
+                self.limit = None;
+                return Poll::Ready(Ok(Some(Protocol::Http2)));
+            }
         }
-        self.frame(bytes)
+    }
+
+    /// Looks at bytes that have come; says how many of them may be seen now.
+    fn look_at(&mut self, bytes: &[u8]) -> usize {
+        // HTTP/2 has frames.
+        if self.limit.is_none() { bytes.len() } else { self.frame(bytes) }
     }
 
     /// Goes on with the present request, or with the next one if this one has been answered.
     fn frame(&mut self, bytes: &[u8]) -> usize {
-        let mut taken = 0;
+        let (mut taken, was_in_head) = (0, self.framing.is_in_head());
         loop {
             if self.framing.is_over() {
                 if !self.is_answered() {
-                    return taken;
+                    break;
                 }
                 self.framing = Framing::default();
                 self.requests.0.is_flawed.store(false, Ordering::Relaxed);
             }
             let rest = bytes.get(taken..).unwrap_or_default();
             if rest.is_empty() {
-                return taken;
+                break;
             }
-            let was_in_head = self.framing.is_in_head();
             taken += self.framing.read(rest);
-            if !was_in_head && self.framing.is_in_head() && self.read > 0 {
-                self.limit_to(self.head_time);
-            }
             if self.framing.is_flawed() {
                 self.requests.0.is_flawed.store(true, Ordering::Relaxed);
             }
             self.read += usize::from(self.framing.is_over());
         }
+        // A head that came whole needs no limit; the first one's began with its first byte.
+        if !was_in_head && self.framing.is_in_head() && self.read > 0 {
+            self.limit_to(self.head_time);
+        }
+        taken
     }
 
     /// Whether every request that is over has been answered.
@@ -200,6 +273,8 @@ impl<I> Wire<I> {
 
     /// An answer begins: what comes next is another head.
     fn expect_head(&mut self, answer: &[u8]) {
+        self.is_flushed = false;
+        self.note_rest(false);
         if self.limit.is_some() && !answer.starts_with(b"HTTP/1.1 100 ") {
             self.limit_to(KEPT);
         }
@@ -211,15 +286,28 @@ impl<I> Wire<I> {
         }
     }
 
-    fn poll_limit(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready once the client has taken too long.
+    fn poll_limit(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(limit) = &mut self.limit else { return Poll::Pending };
         // Once it is answered the limit is set anew, and hyper reads again.
         if self.requests.0.under_way.load(Ordering::Relaxed) > 0 || limit.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        let is_begun = self.framing.is_in_head() || self.preface.is_some_and(|seen| seen > 0);
+        let is_begun = self.framing.is_in_head() || !self.held.is_empty();
         self.requests.0.is_too_slow.store(is_begun, Ordering::Relaxed);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too long")))
+        Poll::Ready(())
+    }
+
+    /// The same as an error, since the client's silence ends the connection.
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let too_long = || io::Error::new(io::ErrorKind::TimedOut, "the client took too long");
+        self.poll_limit(context).map(|()| Err(too_long()))
+    }
+
+    /// Notes whether hyper has nothing of the connection: asked where it waits for bytes.
+    fn note_rest(&self, is_waiting: bool) {
+        let is_at_rest = is_waiting && self.is_flushed && self.framing.is_over() && self.is_answered();
+        self.requests.0.is_at_rest.store(is_at_rest, Ordering::Relaxed);
     }
 
     /// Hands over what has waited, as far as it may be seen and there is room.
@@ -241,11 +329,12 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.note_rest(false);
         if self.framing.is_over() && !self.is_answered() {
             self.requests.0.reader.register(context.waker());
             // It may have been answered in between.
             if !self.is_answered() {
-                return self.poll_limit(context);
+                return self.poll_silence(context);
             }
         }
         let before = buffer.filled().len();
@@ -262,7 +351,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.poll_limit(context),
+            Poll::Pending => {
+                self.note_rest(true);
+                self.poll_silence(context)
+            }
         }
     }
 }
@@ -274,7 +366,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        let flushed = Pin::new(&mut self.io).poll_flush(context);
+        self.is_flushed |= matches!(flushed, Poll::Ready(Ok(())));
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -390,9 +484,79 @@ mod tests {
         ] {
             let (mut client, server) = duplex(1024);
             let mut wire = Wire::new(server, HEAD_TIME);
-            let waited = patience(&mut wire, &mut client, said).await;
+            let began = Instant::now();
+            client.write_all(said.as_bytes()).await.unwrap();
+            let mut buffer = vec![0; said.len() + 1];
+            let reading = async {
+                if wire.begin().await.unwrap().is_some() {
+                    wire.read_exact(&mut buffer).await.unwrap_err();
+                }
+            };
+            let _ = tokio::time::timeout(2 * KEPT, reading).await;
+            let waited = began.elapsed();
             assert!(waited >= expected && waited < expected + Duration::from_secs(1), "{said:?}: {waited:?}");
+            assert_eq!(wire.requests().is_too_slow(), !said.is_empty() && expected == HEAD_TIME, "{said:?}");
         }
+    }
+
+    /// Whatever pieces it comes in, and once it is HTTP/1.1 it stays so.
+    #[tokio::test]
+    async fn what_is_spoken_is_known_by_the_first_bytes_which_are_read_again() {
+        let preface = std::str::from_utf8(PREFACE).unwrap();
+        for (said, expected) in
+            [(preface, Protocol::Http2), ("PRI * HTTP/2.0\r\nHost: a\r\n\r\n", Protocol::Http1), (GET, Protocol::Http1)]
+        {
+            for size in [1, 3, 100] {
+                let (mut client, server) = duplex(1024);
+                let mut wire = Wire::new(server, HEAD_TIME);
+                let writing = tokio::spawn(async move {
+                    for piece in said.as_bytes().chunks(size) {
+                        client.write_all(piece).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                });
+                assert_eq!(wire.begin().await.unwrap(), Some(expected), "{said:?} by {size}");
+                let mut seen = vec![0; said.len()];
+                wire.read_exact(&mut seen).await.unwrap();
+                assert_eq!(std::str::from_utf8(&seen).unwrap(), said);
+                writing.await.unwrap();
+            }
+        }
+        let (mut client, server) = duplex(1024);
+        let mut wire = Wire::new(server, HEAD_TIME);
+        client.write_all(GET.as_bytes()).await.unwrap();
+        assert_eq!(wire.begin().await.unwrap(), Some(Protocol::Http1));
+        wire.read_exact(&mut [0; GET.len()]).await.unwrap();
+        drop(wire.requests().begin());
+        client.write_all(PREFACE).await.unwrap();
+        assert_eq!(wire.begin().await.unwrap(), Some(Protocol::Http1));
+    }
+
+    /// What is at rest may be taken from hyper: not before all was read, answered and sent.
+    #[tokio::test]
+    async fn it_rests_when_all_has_been_answered_and_sent() {
+        let (mut client, server) = duplex(1024);
+        let mut wire = Wire::new(server, HEAD_TIME);
+        let requests = wire.requests();
+        let mut buffer = [0; 1024];
+        let mut look = async |wire: &mut Wire<_>| {
+            let _ = tokio::time::timeout(Duration::from_millis(1), wire.read(&mut buffer)).await;
+            requests.is_at_rest()
+        };
+        assert!(!look(&mut wire).await, "nothing was asked");
+        client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\na").await.unwrap();
+        assert!(!look(&mut wire).await && !look(&mut wire).await, "half a body");
+        client.write_all(b"b").await.unwrap();
+        assert!(!look(&mut wire).await);
+        let answering = requests.begin();
+        assert!(!look(&mut wire).await, "not answered");
+        drop(answering);
+        wire.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        assert!(!look(&mut wire).await, "not sent");
+        wire.flush().await.unwrap();
+        assert!(look(&mut wire).await);
+        client.write_all(b"\r\n").await.unwrap();
+        assert!(!look(&mut wire).await && !look(&mut wire).await, "another one may have begun");
     }
 
     #[tokio::test(start_paused = true)]
@@ -406,6 +570,7 @@ mod tests {
             }
         });
         let mut read = Vec::new();
+        assert_eq!(wire.begin().await.unwrap(), Some(Protocol::Http1));
         assert_eq!(wire.read_to_end(&mut read).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed() <= HEAD_TIME, "{:?}", began.elapsed());
     }

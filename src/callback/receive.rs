@@ -123,6 +123,12 @@ impl Receiver {
             means,
         }))
     }
+
+    /// Whether a connection from this address can bring a callback.
+    #[must_use]
+    pub fn may_connect(&self, peer: IpAddr) -> bool {
+        self.0.sources.may_connect(peer)
+    }
 }
 
 impl<B> Service<Request<B>> for Receiver

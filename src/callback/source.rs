@@ -78,6 +78,14 @@ impl Sources {
         self.allow.iter().any(|network| network.contains(sender))
     }
 
+    /// Whether a connection from `peer` can bring anything that may be taken: its own, or that of whom it
+    /// is trusted to speak for.
+    #[must_use]
+    pub fn may_connect(&self, peer: IpAddr) -> bool {
+        let is_in = |networks: &[Cidr]| networks.iter().any(|network| network.contains(peer));
+        self.allow.is_empty() || is_in(&self.allow) || is_in(&self.trusted)
+    }
+
     /// The last address before the proxies we trust: each of them has added whom it had it from.
     fn sender(&self, peer: IpAddr, forwarded: &[&str]) -> Option<IpAddr> {
         let trusted = |address: IpAddr| self.trusted.iter().any(|network| network.contains(address));
@@ -125,6 +133,10 @@ mod tests {
     fn only_trusted_proxies_speak_for_others() {
         let sources = Sources { allow: networks(&["203.0.113.0/24"]), trusted: networks(&["10.0.0.0/8"]) };
         let allows = |peer: &str, forwarded: &[&str]| sources.allows(Some(peer.parse().unwrap()), forwarded);
+        let connects = |peer: &str| sources.may_connect(peer.parse().unwrap());
+        assert!(connects("203.0.113.7") && connects("10.0.0.1") && connects("::ffff:10.0.0.1"));
+        assert!(!connects("198.51.100.1") && !connects("::1"));
+        assert!(Sources::default().may_connect("::1".parse().unwrap()), "no list: anybody");
         assert!(allows("203.0.113.7", &[]));
         assert!(!allows("198.51.100.1", &["203.0.113.7"]), "nobody asked it");
         assert!(allows("10.0.0.1", &["203.0.113.7"]));

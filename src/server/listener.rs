@@ -283,12 +283,13 @@ pub fn raise_descriptors() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
 }
 
-/// Connections a listener may hold that has this share of the descriptors the system allows: never so
-/// many that a flood on it leaves none to the other listeners, to the store and to the way upstream.
+/// Connections a listener may hold, of which `most` are enough, and that has this share of the descriptors
+/// the system allows: never so many that a flood on it leaves none to the other listeners, to the store and
+/// to the way upstream.
 #[must_use]
-pub fn connections(eighths: usize) -> usize {
+pub fn connections(most: usize, eighths: usize) -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
-    descriptors.map_or(CONNECTIONS, |limit| CONNECTIONS.min((limit / 8).saturating_mul(eighths)))
+    descriptors.map_or(most, |limit| most.min((limit / 8).saturating_mul(eighths)))
 }
 
 /// A connection as it was accepted.
@@ -365,8 +366,6 @@ delegate!(Stream, Plain, Secure);
 /// Read and written by owner and group: an app in another container of the pod connects by sharing the
 /// group.
 const SOCKET_MODE: u32 = 0o660;
-/// Most connections of one listener.
-const CONNECTIONS: usize = 16_384;
 
 #[cfg(test)]
 mod tests {

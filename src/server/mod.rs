@@ -18,9 +18,6 @@ use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -28,17 +25,21 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
 use crate::telemetry::metrics::{Metrics, Shut};
-use crate::wire::{KEPT, Requests, Wire};
+use crate::wire::{Requests, Wire};
 
 pub mod certificates;
 mod departure;
+mod door;
 mod listener;
+mod parking;
 
 use certificates::{Certificates, Shown};
 pub use departure::Departure;
+pub use door::Door;
 pub use listener::{Address, Bound, Inherited, bind, connections, raise_descriptors};
 pub(crate) use listener::{CannotListen, cannot_listen};
 use listener::{Plain, Stream};
+use parking::{Ended, Protocols};
 
 /// How long a connection without a request stays when the listener has left.
 pub const LINGER: Duration = Duration::from_millis(300);
@@ -50,16 +51,6 @@ const BACKLOG_MOST: Duration = Duration::from_millis(50);
 /// Pause after an accept that failed: it fails for want of file descriptors, which takes a moment to
 /// change, and spinning would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Longest head of HTTP/1.1, and how much of a body is read at once.
-const HEAD_MAX: usize = 64 * 1024;
-/// Largest head of HTTP/2, uncompressed.
-const HEADERS_MAX: u32 = 16 * 1024;
-/// Requests under way on one connection of HTTP/2.
-const STREAMS_MAX: u32 = 128;
-/// Streams that a client has reset before they were looked at; more end the connection.
-const RESETS_MAX: usize = 20;
-/// Time a connection gets to send what it owes once it is to end.
-const PARTING: Duration = Duration::from_secs(5);
 
 /// Where a request's connection comes from; among its extensions unless it came over a unix socket.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +70,8 @@ pub struct Terms {
     pub header_timeout: Duration,
     /// Connections at once.
     pub connections: usize,
+    /// Who may connect.
+    pub door: Door,
     /// Absent: no TLS.
     pub certificates: Option<Arc<Certificates>>,
     /// What is counted.
@@ -92,7 +85,7 @@ pub struct Terms {
 /// What all connections of a listener have in common.
 struct Serving<S> {
     service: S,
-    builder: Builder<TokioExecutor>,
+    protocols: Protocols,
     terms: Terms,
 }
 
@@ -109,7 +102,7 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (connections, most) = (TaskTracker::new(), terms.connections);
-    let serving = Arc::new(Serving { service, builder: builder(), terms });
+    let serving = Arc::new(Serving { service, protocols: Protocols::default(), terms });
     let terms = &serving.terms;
     let mut is_full = false;
     loop {
@@ -124,6 +117,9 @@ where
             },
             () = terms.stop.cancelled() => break,
         };
+        if !terms.admits(peer) {
+            continue;
+        }
         let was_full = std::mem::replace(&mut is_full, connections.len() >= most);
         if is_full {
             // Closed at once: whoever waits in line waits for those who flood it.
@@ -139,24 +135,13 @@ where
     let until = Instant::now() + BACKLOG_MOST;
     while terms.departure.has_begun() && Instant::now() < until {
         let Ok(Ok((stream, peer))) = timeout(BACKLOG, bound.accept()).await else { break };
-        connections.spawn(Arc::clone(&serving).converse(stream, peer));
+        if terms.admits(peer) {
+            connections.spawn(Arc::clone(&serving).converse(stream, peer));
+        }
     }
     drop(bound);
     connections.close();
     connections.wait().await;
-}
-
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    // Heads and idle connections have their limits in `wire`.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).half_close(true).max_buf_size(HEAD_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(HEADERS_MAX)
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_pending_accept_reset_streams(RESETS_MAX);
-    builder
 }
 
 impl<S> Serving<S>
@@ -171,26 +156,8 @@ where
         let Some((stream, shown)) = terms.secure(stream).await else { return };
         let wire = Wire::new(stream, terms.header_timeout);
         let requests = wire.requests();
-        let answering =
-            service_fn(|request: Request<Incoming>| self.answer(request, &requests, (peer, shown.as_deref())));
-        // Boxed, since the compiler would keep room for it twice.
-        let mut connection = Box::pin(self.builder.serve_connection(TokioIo::new(wire), answering));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
-            () = terms.over(shown.as_deref()) => None,
-            // Only HTTP/2 comes here, or who does not take its answers: `wire` is faster otherwise.
-            () = requests.quiet(KEPT) => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    () = requests.quiet(PARTING) => Ok(()),
-                }
-            }
-        };
+        let answering = |request| self.answer(request, &requests, (peer, shown.as_deref()));
+        let ended = self.protocols.converse(wire, answering, terms.over(shown.as_deref())).await;
         terms.tell(ended, requests.is_too_slow());
     }
 
@@ -234,6 +201,16 @@ where
 }
 
 impl Terms {
+    /// Whether a connection is looked at; it is closed otherwise.
+    fn admits(&self, peer: Option<Peer>) -> bool {
+        let is_admitted = self.door.admits(peer);
+        if !is_admitted {
+            self.metrics.connection_shut(self.name, Shut::NotAllowed);
+            tracing::debug!(listener = self.name, ?peer, "a connection from an address that may not connect");
+        }
+        is_admitted
+    }
+
     /// Waits until a connection is to end once no request is under way: its client's certificate does not
     /// count any more, or all are to. A client that has just connected may be about to ask.
     async fn over(&self, shown: Option<&Shown>) {
@@ -280,7 +257,7 @@ impl Terms {
     }
 
     /// Counts a connection that was ended for what came over it. Clients that go away are not.
-    fn tell(&self, ended: Result<(), Box<dyn std::error::Error + Send + Sync>>, is_too_slow: bool) {
+    fn tell(&self, ended: Ended, is_too_slow: bool) {
         if is_too_slow {
             self.metrics.connection_shut(self.name, Shut::TooSlow);
         }

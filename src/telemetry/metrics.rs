@@ -271,6 +271,8 @@ pub enum Sweeping {
 pub enum Shut {
     /// There are as many as there may be.
     TooMany,
+    /// It comes from an address that may not connect.
+    NotAllowed,
     /// It did not come to TLS.
     Handshake,
     /// What came was no proper HTTP, or too much of it.
@@ -415,7 +417,7 @@ impl Metrics {
     fn register_listeners(&self, registry: &mut Registry) {
         registry.register(
             "connections_refused",
-            "Connections ended for what came over them, or for their number",
+            "Connections ended for what came over them, where they came from, or their number",
             self.connections_shut.clone(),
         );
         registry.register("certificate_reloads", "New certificates by result", self.certificate_reloads.clone());
@@ -425,6 +427,7 @@ impl Metrics {
     pub fn connection_shut(&self, listener: &'static str, why: Shut) {
         let cause = Word(match why {
             Shut::TooMany => "too_many",
+            Shut::NotAllowed => "not_allowed",
             Shut::Handshake => "handshake",
             Shut::Malformed => "malformed",
             Shut::TooSlow => "too_slow",

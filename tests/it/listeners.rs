@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ayova::server::certificates::Certificates;
-use ayova::server::{Address, ClientNames, Departure, Peer, Terms, bind, serve};
+use ayova::server::{Address, ClientNames, Departure, Door, Peer, Terms, bind, serve};
 use ayova::telemetry::metrics::Metrics;
 use ayova::tls::{ClientFiles, ServerFiles, client_config};
 use bytes::Bytes;
@@ -50,9 +50,16 @@ impl Served {
             tokio::spawn(watch.run("app", Arc::clone(&metrics), stop.clone()));
             certificates
         });
-        let (departure, stopped) = (Departure::default(), stop.clone());
-        let terms =
-            Terms { name: "app", header_timeout, connections: 64, certificates, metrics, departure, stop: stopped };
+        let terms = Terms {
+            name: "app",
+            header_timeout,
+            connections: 64,
+            door: Door::default(),
+            certificates,
+            metrics,
+            departure: Departure::default(),
+            stop: stop.clone(),
+        };
         let bound = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let address = bound.address.tcp().unwrap();
         tokio::spawn(serve(bound, service_fn(who), terms));

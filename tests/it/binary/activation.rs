@@ -1,5 +1,6 @@
 //! Sockets that are handed over as systemd does it, by a parent that opens one and keeps it open.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,12 +91,17 @@ async fn restarts_under_load_are_seen_by_nobody() {
 #[tokio::test]
 async fn restarts_under_load_are_seen_by_nobody_over_tls() {
     let folder = tempfile::tempdir().unwrap();
-    let authority = Authority::new();
-    let (cert, key) = authority.issue_files(folder.path(), "own", LOCAL);
-    let files = ClientFiles { ca: Some(authority.write(folder.path(), "ca.crt")), identity: None };
-    let client = TlsConnector::from(Arc::new(client_config(Some(&files)).unwrap()));
-    let tls = format!(", tls: {{ cert: '{}', key: '{}' }}", cert.display(), key.display());
+    let (tls, client) = over_tls(folder.path());
     restarts_are_seen_by_nobody(&tls, Some(client)).await;
+}
+
+/// What `listen` says, and who believes it.
+pub(super) fn over_tls(folder: &Path) -> (String, TlsConnector) {
+    let authority = Authority::new();
+    let (cert, key) = authority.issue_files(folder, "own", LOCAL);
+    let files = ClientFiles { ca: Some(authority.write(folder, "ca.crt")), identity: None };
+    let client = TlsConnector::from(Arc::new(client_config(Some(&files)).unwrap()));
+    (format!(", tls: {{ cert: '{}', key: '{}' }}", cert.display(), key.display()), client)
 }
 
 async fn restarts_are_seen_by_nobody(tls: &str, client: Option<TlsConnector>) {
@@ -131,16 +137,16 @@ async fn restarts_are_seen_by_nobody(tls: &str, client: Option<TlsConnector>) {
 }
 
 /// How an app connects.
-struct Way {
-    address: String,
-    client: Option<TlsConnector>,
+pub(super) struct Way {
+    pub(super) address: String,
+    pub(super) client: Option<TlsConnector>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Way {
-    async fn connect(&self) -> Box<dyn Stream> {
+    pub(super) async fn connect(&self) -> Box<dyn Stream> {
         let stream = loop {
             match tokio::net::TcpStream::connect(&self.address).await {
                 Ok(stream) => break stream,

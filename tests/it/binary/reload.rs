@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::{CREATE_PATH, Gateway, Running, Sandbox, ask, create, get, request, until};
+use super::{CREATE_PATH, Gateway, Running, Sandbox, ask, connect, create, get, is_closed, request, until};
 
 /// Keys as they are configured.
 pub(super) fn list(keys: &[&str]) -> String {
@@ -199,4 +199,29 @@ async fn no_request_fails_for_reloads_under_load() {
     assert_eq!(stats["creates"], stats["distinct_keys"], "{stats}");
     assert_eq!(stats["tokens_issued"], 1, "a changed breaker costs no login");
     assert_eq!(gateway.reloads("rejected").await, 0);
+}
+
+/// Strangers are closed at accept, before TLS or a byte; who they are follows the configuration.
+#[tokio::test]
+async fn who_may_connect_for_callbacks_follows_the_configuration() {
+    let section = |allow: &str| {
+        format!(
+            "callbacks: {{ listen: {{ address: 127.0.0.1:0 }}, secret: {}, allow: [{allow}], confirm: never, \
+             deliver: {{ url: http://127.0.0.1:9/, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw }} }}",
+            "0123456789abcdef".repeat(2)
+        )
+    };
+    let gateway = Gateway::start_with("http://127.0.0.1:9", "", &section("203.0.113.0/24")).await;
+    let ready: serde_json::Value = serde_json::from_str(&gateway.running.err.line_with("\"ready\"").await).unwrap();
+    let callbacks = ready["callbacks"].as_str().unwrap().to_owned();
+    for _ in 0..3 {
+        assert!(is_closed(&mut connect(&callbacks).await).await);
+    }
+    let counted = r#"ayova_connections_refused_total{listener="callbacks",cause="not_allowed"} 3"#;
+    let metrics = get(&gateway.admin, "/metrics").await.body;
+    assert!(metrics.contains(counted), "{metrics}");
+    gateway.edit(|text| text.replace("203.0.113.0/24", "127.0.0.0/8"));
+    gateway.running.signal("HUP").await;
+    gateway.until_reloads("applied", 1).await;
+    assert_eq!(get(&callbacks, "/").await.status, 404);
 }

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{CREATE_BODY, CREATE_PATH, Gateway, Sandbox, connect, get, patiently};
+use super::{CREATE_BODY, CREATE_PATH, Gateway, Sandbox, answer, connect, get, kept_alive, patiently};
 
 /// What is sent on one connection, in one piece.
 struct Case {
@@ -211,6 +211,26 @@ const OTHER_ID: &str = "7f3b1c9e5a2d4f608b1e3c7a9d5fffff";
 async fn ayoconnect_gets_nothing_or_one_request_that_is_well_formed() {
     let sandbox = Sandbox::start().await;
     let gateway = Gateway::before(&sandbox).await;
+    all_cases(&sandbox, &gateway, "").await;
+}
+
+/// Where so many connections have begun to say something, one that was answered is parked at once.
+#[tokio::test]
+async fn the_same_comes_over_connections_that_were_parked() {
+    let sandbox = Sandbox::start().await;
+    let upstream = format!("http://{}", sandbox.address);
+    let gateway = Gateway::start_with(&upstream, ", header_timeout: 1h", "").await;
+    let mut begun = Vec::new();
+    for _ in 0..600 {
+        let mut stream = connect(&gateway.listen).await;
+        stream.write_all(b"G").await.unwrap();
+        begun.push(stream);
+    }
+    all_cases(&sandbox, &gateway, &kept_alive("GET", "/nowhere", "", "")).await;
+}
+
+/// Each case on a connection that was asked this before.
+async fn all_cases(sandbox: &Sandbox, gateway: &Gateway, before: &str) {
     let mut creates = 0;
     let cases = [framings(), lines(), paths(), right()].concat_all();
     assert!(cases.len() > 70);
@@ -220,9 +240,9 @@ async fn ayoconnect_gets_nothing_or_one_request_that_is_well_formed() {
         let sent = sent.replace(ID, &format!("{number:032x}")).replace(OTHER_ID, &format!("f{number:031x}"));
         let sent = sent.replace(OTHER_ACCOUNT, &format!("2{number:010}"));
         let sent = sent.replace(ACCOUNT, &format!("1{number:010}"));
-        assert_eq!(exchange(&gateway.listen, &sent).await, *answers, "{name}");
+        assert_eq!(exchange(&gateway.listen, before, &sent).await, *answers, "{name}");
         creates += more;
-        let got = requests(&sandbox).await;
+        let got = requests(sandbox).await;
         assert_eq!(got.len(), creates, "{name}: {:#?}", got.last());
         for request in got.iter().skip(creates - more) {
             assert_well_formed(request, name);
@@ -247,8 +267,12 @@ impl<const N: usize> ConcatAll for [Vec<Case>; N] {
 }
 
 /// Sends all of it, then nothing more; the statuses of what comes back until the connection ends.
-async fn exchange(address: &str, sent: &str) -> Vec<u16> {
+async fn exchange(address: &str, before: &str, sent: &str) -> Vec<u16> {
     let mut stream = connect(address).await;
+    if !before.is_empty() {
+        stream.write_all(before.as_bytes()).await.unwrap();
+        assert_eq!(answer(&mut stream).await.status, 404);
+    }
     let mut received = Vec::new();
     let exchanging = async {
         // A refusal may come, and the connection end, before everything is written.
