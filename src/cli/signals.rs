@@ -5,10 +5,12 @@
 
 use std::future::Future;
 use std::io;
+use std::num::NonZeroUsize;
 
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Failure;
+use super::{Failure, variable};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +73,16 @@ impl Signals {
 /// # Errors
 /// What the command says, or that no runtime could be started.
 pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    // Where there is one core, handing tasks between threads is only a cost (docs/performance.md).
+    let mut builder = if threads() == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let runtime = builder.enable_all().build().map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     let result = runtime.block_on(command);
     runtime.shutdown_background();
     result
+}
+
+/// As many threads as tokio itself would start: `TOKIO_WORKER_THREADS`, or one a CPU this process may use.
+fn threads() -> usize {
+    let wanted = variable("TOKIO_WORKER_THREADS").and_then(|text| text.parse().ok());
+    wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }

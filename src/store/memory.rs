@@ -1,60 +1,61 @@
-//! The store that ends with the process: moka caches, bounded in bytes, beside what has not ended.
+//! The store that ends with the process, bounded in bytes.
 //!
 //! Promises that memory stays within the two configured bounds. Of answers and accounts what does not
 //! fit is forgotten, the longest unused first. What is begun or in doubt is never forgotten, since that
 //! is how a second create would come about: it has a quarter of the bytes for answers to itself, and
-//! nothing new is begun while that is full. Time of day decides what has expired, moka's own clock
-//! only when memory is given back.
+//! nothing new is begun while that is full. Everything is behind one lock, held for some hundred
+//! nanoseconds; operators' questions, which look at every entry, hold it longer.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use jiff::{SignedDuration, Timestamp};
-use moka::Expiry;
-use moka::ops::compute::Op;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 
 use super::inbox::Inbox;
 use super::memory_inbox::MemoryInbox;
+use super::shelf::Shelf;
 use super::watch::Watches;
 use super::{Begun, Doubt, End, Intent, Known, Store, StoreError, StoredAnswer};
 use crate::dialect::{Dialect, OperationId};
+use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery, Handle};
 
-/// Bytes an entry costs besides its texts: keys, counters and moka's own nodes.
+/// Bytes an entry costs besides its texts: its key's and its own piece of memory, and its place.
 const ENTRY_OVERHEAD: usize = 512;
 
 /// Accounts that may share own digits before looking them up by these is given up.
 const NAMESAKES_MAX: usize = 8;
 
 /// Prefixes that are kept at most.
-const PREFIXES_MAX: u64 = 4_096;
+const PREFIXES_MAX: usize = 4_096;
 
 /// Memory for intents and accounts.
 pub struct MemoryStore {
-    /// What was answered, by id.
-    by_id: Cache<String, Arc<Entry>>,
-    /// Answered creates, by their transaction.
-    by_transaction: Cache<String, Arc<Entry>>,
-    /// What has not ended. An id or transaction that is here and in a cache too was answered earlier,
-    /// and that answer's time is over.
-    open: Mutex<Open>,
-    /// Bytes of what has not ended beyond which nothing new is begun.
-    open_max: usize,
-    accounts: Cache<String, Arc<Account>>,
-    /// Whole numbers by own digits.
-    by_own_digits: Cache<String, Arc<[String]>>,
-    /// Whole numbers by `virtualAccountId`.
-    by_account_id: Cache<String, Arc<str>>,
-    /// Padded prefixes by merchant and bank; as many as there are merchants and banks.
-    prefixes: Cache<String, Arc<str>>,
+    kept: Mutex<Kept>,
     inbox: MemoryInbox,
+}
+
+/// What is behind the lock.
+#[derive(Debug)]
+struct Kept {
+    /// What has not ended. An id or transaction that is here and on a shelf too was answered earlier,
+    /// and that answer's time is over.
+    open: Open,
+    /// What was answered, by id.
+    by_id: Shelf<Arc<Answered>>,
+    /// Answered creates, by their transaction.
+    by_transaction: Shelf<Arc<Answered>>,
+    accounts: Shelf<Arc<Account>>,
+    /// Whole numbers by own digits.
+    by_own_digits: Shelf<Arc<[String]>>,
+    /// Whole numbers by `virtualAccountId`.
+    by_account_id: Shelf<Arc<str>>,
+    /// Padded prefixes by merchant and bank; as many as there are merchants and banks.
+    prefixes: Shelf<Arc<str>>,
 }
 
 /// What is begun or in doubt.
@@ -64,100 +65,88 @@ struct Open {
     /// Creates only.
     by_transaction: HashMap<String, Arc<Entry>>,
     bytes: usize,
+    /// Bytes beyond which nothing new is begun.
+    most: usize,
 }
 
 impl Open {
-    fn insert(&mut self, entry: &Arc<Entry>) {
-        self.remove(&entry.intent);
+    fn insert(&mut self, keys: Keys, entry: &Arc<Entry>) {
+        self.remove(&keys);
         self.bytes += entry.bytes();
-        self.by_id.insert(id_key(&entry.intent), Arc::clone(entry));
-        if let Some(key) = transaction_key(&entry.intent) {
+        self.by_id.insert(keys.id, Arc::clone(entry));
+        if let Some(key) = keys.transaction {
             self.by_transaction.insert(key, Arc::clone(entry));
         }
     }
 
-    fn remove(&mut self, intent: &Intent) {
-        if let Some(entry) = self.by_id.remove(&id_key(intent)) {
-            self.bytes = self.bytes.saturating_sub(entry.bytes());
+    fn remove(&mut self, keys: &Keys) -> Option<Arc<Entry>> {
+        if let Some(key) = &keys.transaction {
+            self.by_transaction.remove(key);
         }
-        if let Some(key) = transaction_key(intent) {
-            self.by_transaction.remove(&key);
-        }
+        let entry = self.by_id.remove(&keys.id)?;
+        self.bytes = self.bytes.saturating_sub(entry.bytes());
+        Some(entry)
     }
 }
 
+/// What has no answer.
 #[derive(Debug)]
 struct Entry {
-    /// Without its request once it is answered.
     intent: Intent,
-    state: State,
+    /// Since when it is in doubt. Without that it is under way; should its gateway lose it, it is in doubt.
+    in_doubt: Option<Timestamp>,
     expires: Timestamp,
     transaction_expires: Timestamp,
 }
 
-#[derive(Clone, Debug)]
-enum State {
-    /// Under way. Should its gateway lose it, it is in doubt.
-    Begun,
-    /// Nobody knows, since then.
-    InDoubt(Timestamp),
-    Answered(Arc<StoredAnswer>),
-}
-
 impl Entry {
-    /// Bytes it costs while it has no answer.
+    fn new(intent: &Intent, in_doubt: Option<Timestamp>, now: Timestamp) -> Arc<Self> {
+        let expires = after(now, intent.retention);
+        let transaction_expires = after(now, intent.transaction_retention);
+        Arc::new(Self { intent: intent.clone(), in_doubt, expires, transaction_expires })
+    }
+
+    /// Bytes it costs.
     fn bytes(&self) -> usize {
         self.intent.id.len() * 2 + self.intent.request.len() + ENTRY_OVERHEAD
     }
-
-    fn answer(&self) -> Option<&Arc<StoredAnswer>> {
-        match &self.state {
-            State::Answered(answer) => Some(answer),
-            State::Begun | State::InDoubt(_) => None,
-        }
-    }
-
-    /// Known by its id. What has no answer never expires.
-    fn is_known(&self, now: Timestamp) -> bool {
-        now < self.expires || self.answer().is_none()
-    }
-
-    /// Known by its transaction.
-    fn is_known_by_transaction(&self, now: Timestamp) -> bool {
-        now < self.transaction_expires || self.answer().is_none()
-    }
 }
 
-/// Keeps an entry for the retention its intent names, from its answer on; without one, for ever.
-struct AnsweredFor(fn(&Intent) -> Duration);
-
-impl AnsweredFor {
-    fn left(&self, entry: &Entry) -> Option<Duration> {
-        entry.answer().map(|_| (self.0)(&entry.intent))
-    }
+/// What has one.
+#[derive(Debug)]
+struct Answered {
+    merchant: Arc<str>,
+    operation: OperationId,
+    meaning: Meaning,
+    answer: Arc<StoredAnswer>,
+    expires: Timestamp,
+    transaction_expires: Timestamp,
 }
 
-impl Expiry<String, Arc<Entry>> for AnsweredFor {
-    fn expire_after_create(&self, _: &String, entry: &Arc<Entry>, _: std::time::Instant) -> Option<Duration> {
-        self.left(entry)
-    }
+/// Whose an id or transaction is.
+enum Owner {
+    Open(Arc<Entry>),
+    Answered(Arc<Answered>),
+}
 
-    fn expire_after_update(
-        &self,
-        _: &String,
-        entry: &Arc<Entry>,
-        _: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.left(entry)
+/// What an intent is known by.
+struct Keys {
+    id: String,
+    transaction: Option<String>,
+}
+
+impl Keys {
+    fn of(intent: &Intent) -> Self {
+        Self { id: id_key(intent), transaction: transaction_key(intent) }
     }
 }
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self.lock();
         f.debug_struct("MemoryStore")
-            .field("answers", &self.by_id.entry_count())
-            .field("accounts", &self.accounts.entry_count())
+            .field("answers", &kept.by_id.len())
+            .field("accounts", &kept.accounts.len())
             .finish_non_exhaustive()
     }
 }
@@ -166,130 +155,35 @@ impl MemoryStore {
     /// An empty store; `answers_bytes` and `accounts_bytes` bound what it keeps.
     #[must_use]
     pub fn new(answers_bytes: u64, accounts_bytes: u64) -> Self {
-        // The default policy refuses what is new once a cache is full.
-        let lru = EvictionPolicy::lru;
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let open = answers_bytes / 4;
-        let answers =
-            || Cache::builder().eviction_policy(lru()).max_capacity((answers_bytes - open) / 2).weigher(weigh_entry);
-        let index = accounts_bytes / 4;
+        let answers = size((answers_bytes - open) / 2);
+        let index = size(accounts_bytes / 4);
         Self {
-            by_id: answers().expire_after(AnsweredFor(|intent| intent.retention)).build(),
-            by_transaction: answers().expire_after(AnsweredFor(|intent| intent.transaction_retention)).build(),
-            open: Mutex::default(),
-            open_max: usize::try_from(open).unwrap_or(usize::MAX),
-            accounts: Cache::builder()
-                .eviction_policy(lru())
-                .max_capacity(accounts_bytes / 2)
-                .weigher(weigh_account)
-                .build(),
-            by_own_digits: Cache::builder()
-                .eviction_policy(lru())
-                .max_capacity(index)
-                .weigher(|key: &String, numbers: &Arc<[String]>| weight(key.len() + numbers.len() * 48))
-                .build(),
-            by_account_id: Cache::builder()
-                .eviction_policy(lru())
-                .max_capacity(index)
-                .weigher(|key: &String, number: &Arc<str>| weight(key.len() + number.len()))
-                .build(),
-            prefixes: Cache::builder().eviction_policy(lru()).max_capacity(PREFIXES_MAX).build(),
+            kept: Mutex::new(Kept {
+                open: Open { most: size(open), ..Open::default() },
+                by_id: Shelf::new(answers),
+                by_transaction: Shelf::new(answers),
+                accounts: Shelf::new(size(accounts_bytes / 2)),
+                by_own_digits: Shelf::new(index),
+                by_account_id: Shelf::new(index),
+                prefixes: Shelf::new(PREFIXES_MAX),
+            }),
             inbox: MemoryInbox::default(),
         }
-    }
-
-    /// Lets moka finish what it does in the background; for tests, which measure.
-    #[cfg(test)]
-    fn settle(&self) {
-        self.by_id.run_pending_tasks();
-        self.by_transaction.run_pending_tasks();
-        self.accounts.run_pending_tasks();
-        self.by_own_digits.run_pending_tasks();
-        self.by_account_id.run_pending_tasks();
     }
 
     /// Bytes that count against the bounds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let open = u64::try_from(self.lock_open().bytes).unwrap_or(u64::MAX);
-        open + self.by_id.weighted_size()
-            + self.by_transaction.weighted_size()
-            + self.accounts.weighted_size()
-            + self.by_own_digits.weighted_size()
-            + self.by_account_id.weighted_size()
+        let kept = self.lock();
+        let accounts = kept.accounts.bytes() + kept.by_own_digits.bytes() + kept.by_account_id.bytes();
+        let all = kept.open.bytes + kept.by_id.bytes() + kept.by_transaction.bytes() + accounts;
+        u64::try_from(all).unwrap_or(u64::MAX)
     }
 
-    fn look_up(&self, intent: &Intent, now: Timestamp) -> Begun {
-        let transaction = transaction_key(intent);
-        let by_id = {
-            let key = id_key(intent);
-            let open = self.lock_open().by_id.get(&key).cloned();
-            open.or_else(|| self.by_id.get(&key).filter(|entry| entry.is_known(now)))
-        };
-        let by_transaction = || {
-            let key = transaction?;
-            let open = self.lock_open().by_transaction.get(&key).cloned();
-            open.or_else(|| self.by_transaction.get(&key).filter(|entry| entry.is_known_by_transaction(now)))
-        };
-        let Some(entry) = by_id.or_else(by_transaction) else { return Begun::Fresh };
-        let known = &entry.intent;
-        if known.meaning != intent.meaning || known.operation != intent.operation {
-            return Begun::Conflict;
-        }
-        entry.answer().map_or_else(|| Begun::InDoubt(known.sent.clone()), |answer| Begun::Answered(Arc::clone(answer)))
-    }
-
-    fn write(&self, intent: &Intent, state: State, now: Timestamp) {
-        let entry = Arc::new(entry(intent, state, now));
-        let mut open = self.lock_open();
-        if entry.answer().is_none() {
-            return open.insert(&entry);
-        }
-        // Entered before it leaves the other place, so that it is never in neither.
-        self.by_id.insert(id_key(intent), Arc::clone(&entry));
-        if let Some(key) = transaction_key(intent) {
-            self.by_transaction.insert(key, entry);
-        }
-        open.remove(intent);
-    }
-
-    /// Records what is new, where there is room.
-    fn admit(&self, intent: &Intent, now: Timestamp) -> Result<(), StoreError> {
-        let entry = Arc::new(entry(intent, State::Begun, now));
-        let mut open = self.lock_open();
-        if open.bytes + entry.bytes() > self.open_max {
-            let (many, bytes) = (open.by_id.len(), self.open_max);
-            return Err(StoreError(format!(
-                "{many} creates and updates are under way or in doubt, as many as fit into {bytes} bytes \
-                 (a quarter of idempotency.memory)"
-            )));
-        }
-        open.insert(&entry);
-        Ok(())
-    }
-
-    /// Since when it is in doubt, if it is.
-    fn since(&self, intent: &Intent) -> Option<Timestamp> {
-        match self.lock_open().by_id.get(&id_key(intent))?.state {
-            State::InDoubt(since) => Some(since),
-            State::Begun | State::Answered(_) => None,
-        }
-    }
-
-    fn forget(&self, intent: &Intent) {
-        self.lock_open().remove(intent);
-        self.by_id.invalidate(&id_key(intent));
-        if let Some(key) = transaction_key(intent) {
-            self.by_transaction.invalidate(&key);
-        }
-    }
-
-    fn lock_open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What has not ended.
-    fn unfinished(&self) -> Vec<Arc<Entry>> {
-        self.lock_open().by_id.values().cloned().collect()
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where callbacks are.
@@ -298,82 +192,195 @@ impl MemoryStore {
     }
 
     /// Every account it has.
-    pub(super) fn every_account(&self) -> impl Iterator<Item = Arc<Account>> {
-        self.accounts.iter().map(|(_, account)| account)
+    pub(super) fn every_account(&self) -> Vec<Arc<Account>> {
+        self.lock().accounts.iter().map(|(_, account)| Arc::clone(account)).collect()
     }
 
-    fn keep(&self, account: Arc<Account>) {
-        let dialect = account.dialect();
-        let key = account_key(&account.merchant, dialect, account.digits());
-        let newer = Arc::clone(&account);
-        let mut is_current = true;
-        self.accounts.entry(key).and_compute_with(|known| match known {
-            Some(known) if known.value().created > newer.created => {
-                is_current = false;
-                Op::Nop
-            }
-            _ => Op::Put(newer),
-        });
-        if is_current {
+    fn keep(&self, kept: &mut Kept, account: Arc<Account>) {
+        if kept.keep(&account) {
             // Due at once: whoever looks decides when it is time.
             self.inbox.watch_from(&account, account.created);
         }
+    }
+}
+
+impl Kept {
+    fn owner(&mut self, keys: &Keys, now: Timestamp) -> Option<Owner> {
+        if let Some(entry) = self.open.by_id.get(&keys.id) {
+            return Some(Owner::Open(Arc::clone(entry)));
+        }
+        if let Some(answered) = self.by_id.get(&keys.id).filter(|answered| now < answered.expires) {
+            return Some(Owner::Answered(Arc::clone(answered)));
+        }
+        let key = keys.transaction.as_ref()?;
+        if let Some(entry) = self.open.by_transaction.get(key) {
+            return Some(Owner::Open(Arc::clone(entry)));
+        }
+        let answered = self.by_transaction.get(key).filter(|answered| now < answered.transaction_expires)?;
+        Some(Owner::Answered(Arc::clone(answered)))
+    }
+
+    fn look_up(&mut self, intent: &Intent, keys: &Keys, now: Timestamp) -> Begun {
+        let same = |operation, meaning| operation == intent.operation && meaning == intent.meaning;
+        match self.owner(keys, now) {
+            None => Begun::Fresh,
+            Some(Owner::Open(entry)) if same(entry.intent.operation, entry.intent.meaning) => {
+                Begun::InDoubt(entry.intent.sent.clone())
+            }
+            Some(Owner::Answered(answered)) if same(answered.operation, answered.meaning) => {
+                Begun::Answered(Arc::clone(&answered.answer))
+            }
+            Some(Owner::Open(_) | Owner::Answered(_)) => Begun::Conflict,
+        }
+    }
+
+    /// Records what is new, where there is room.
+    fn admit(&mut self, intent: &Intent, keys: Keys, now: Timestamp) -> Result<(), StoreError> {
+        let entry = Entry::new(intent, None, now);
+        if self.open.bytes + entry.bytes() > self.open.most {
+            let (many, bytes) = (self.open.by_id.len(), self.open.most);
+            return Err(StoreError(format!(
+                "{many} creates and updates are under way or in doubt, as many as fit into {bytes} bytes \
+                 (a quarter of idempotency.memory)"
+            )));
+        }
+        self.open.insert(keys, &entry);
+        Ok(())
+    }
+
+    fn answer(&mut self, intent: &Intent, keys: Keys, answer: Arc<StoredAnswer>, now: Timestamp) {
+        self.open.remove(&keys);
+        let bytes = keys.id.len() + answer_bytes(&answer) + ENTRY_OVERHEAD;
+        let answered = Arc::new(Answered {
+            merchant: Arc::clone(&intent.merchant),
+            operation: intent.operation,
+            meaning: intent.meaning,
+            answer,
+            expires: after(now, intent.retention),
+            transaction_expires: after(now, intent.transaction_retention),
+        });
+        self.by_id.put(keys.id, Arc::clone(&answered), bytes);
+        self.by_id.make_room(|answered| answered.expires <= now);
+        if let Some(key) = keys.transaction {
+            self.by_transaction.put(key, answered, bytes);
+            self.by_transaction.make_room(|answered| answered.transaction_expires <= now);
+        }
+    }
+
+    fn doubt(&mut self, intent: &Intent, keys: Keys, now: Timestamp) {
+        let since = self.open.by_id.get(&keys.id).and_then(|entry| entry.in_doubt).unwrap_or(now);
+        self.open.insert(keys, &Entry::new(intent, Some(since), now));
+    }
+
+    fn forget(&mut self, keys: &Keys) {
+        self.open.remove(keys);
+        self.by_id.remove(&keys.id);
+        if let Some(key) = &keys.transaction {
+            self.by_transaction.remove(key);
+        }
+    }
+
+    /// Whether it is the newest of its number.
+    fn keep(&mut self, account: &Arc<Account>) -> bool {
+        let (merchant, dialect, digits) = (&account.merchant, account.dialect(), account.digits());
+        let key = account_key(merchant, dialect, digits);
+        let is_current = self.accounts.get(&key).is_none_or(|known| known.created <= account.created);
+        if is_current {
+            let bytes = account_bytes(&key, account);
+            self.accounts.put(key, Arc::clone(account), bytes);
+        }
         if !account.own_digits.is_empty() {
-            self.index_own_digits(&account, dialect);
+            self.index_own_digits(account, dialect);
         }
         match &account.handle {
             Handle::Classic { account_id, .. } => {
-                let key = account_key(&account.merchant, dialect, account_id);
-                self.by_account_id.insert(key, account.digits().into());
+                let key = account_key(merchant, dialect, account_id);
+                let bytes = key.len() + digits.len() + ENTRY_OVERHEAD;
+                self.by_account_id.put(key, digits.into(), bytes);
             }
             Handle::Snap { partner_service_id, .. } => {
                 if let Some(bank) = &account.bank_code {
-                    self.prefixes.insert(prefix_key(&account.merchant, bank), partner_service_id.as_str().into());
+                    let key = prefix_key(merchant, bank);
+                    if self.prefixes.get(&key).is_none_or(|known| **known != **partner_service_id) {
+                        self.prefixes.put(key, partner_service_id.as_str().into(), 1);
+                    }
                 }
             }
         }
+        is_current
     }
 
-    fn index_own_digits(&self, account: &Account, dialect: Dialect) {
+    fn index_own_digits(&mut self, account: &Account, dialect: Dialect) {
         let key = account_key(&account.merchant, dialect, &account.own_digits);
-        self.by_own_digits.entry(key).and_compute_with(|known| {
-            let known = known.map(moka::Entry::into_value);
-            let numbers = known.as_deref().unwrap_or_default();
-            if numbers.iter().any(|number| number == account.digits()) || numbers.len() >= NAMESAKES_MAX {
-                return Op::Nop;
-            }
-            Op::Put(numbers.iter().cloned().chain([account.digits().to_owned()]).collect())
-        });
+        let known = self.by_own_digits.get(&key).cloned();
+        let numbers = known.as_deref().unwrap_or_default();
+        if numbers.iter().any(|number| number == account.digits()) || numbers.len() >= NAMESAKES_MAX {
+            return;
+        }
+        let numbers: Arc<[String]> = numbers.iter().cloned().chain([account.digits().to_owned()]).collect();
+        let bytes = key.len() + numbers.len() * 48 + ENTRY_OVERHEAD;
+        self.by_own_digits.put(key, numbers, bytes);
     }
 
-    fn find(&self, merchant: &str, dialect: Dialect, query: &AccountQuery) -> Option<Arc<Account>> {
-        let whole = |digits: &str| self.accounts.get(&account_key(merchant, dialect, digits));
+    fn find(&mut self, merchant: &str, dialect: Dialect, query: &AccountQuery) -> Option<Arc<Account>> {
         if !query.account_id.is_empty() {
             let number = self.by_account_id.get(&account_key(merchant, dialect, &query.account_id))?;
-            let account = whole(&number)?;
+            let key = account_key(merchant, dialect, number);
+            let account = self.accounts.get(&key)?;
             // A newer life of the number has another id; the old id then finds nothing.
             let current =
                 matches!(&account.handle, Handle::Classic { account_id, .. } if *account_id == query.account_id);
-            return current.then_some(account);
+            return current.then(|| Arc::clone(account));
         }
-        let account = whole(&query.digits);
+        let key = account_key(merchant, dialect, &query.digits);
+        let account = self.accounts.get(&key).cloned();
         if query.whole {
             return account;
         }
-        let namesakes = self.by_own_digits.get(&account_key(merchant, dialect, &query.digits));
+        let namesakes = self.by_own_digits.get(&key).cloned();
         let mut others = namesakes.iter().flat_map(|numbers| numbers.iter()).filter(|number| **number != query.digits);
         match (account, others.next(), others.next()) {
             (Some(account), None, _) => Some(account),
-            (None, Some(only), None) => whole(only),
+            (None, Some(only), None) => self.accounts.get(&account_key(merchant, dialect, only)).cloned(),
             _ => None,
         }
+    }
+
+    /// Everything whose id or transaction is asked for, and until when it is known by that.
+    fn known(&self, id: &str, now: Timestamp) -> Vec<Known> {
+        let wanted = |key: &str| key.rsplit('\n').next() == Some(id);
+        let open_by_id = self.open.by_id.iter().map(|(key, entry)| (key, entry, entry.expires));
+        let open_by_transaction =
+            self.open.by_transaction.iter().map(|(key, entry)| (key, entry, entry.transaction_expires));
+        let open =
+            open_by_id.chain(open_by_transaction).filter(|(key, ..)| wanted(key)).map(|(_, entry, expires)| Known {
+                merchant: Arc::clone(&entry.intent.merchant),
+                operation: entry.intent.operation,
+                state: "in_doubt",
+                status: None,
+                expires,
+            });
+        let by_id = self.by_id.iter().map(|(key, answered)| (key, answered, answered.expires));
+        let by_transaction =
+            self.by_transaction.iter().map(|(key, answered)| (key, answered, answered.transaction_expires));
+        let answered = by_id.chain(by_transaction).filter(|(key, _, expires)| wanted(key) && now < *expires);
+        let answered = answered.map(|(_, answered, expires)| Known {
+            merchant: Arc::clone(&answered.merchant),
+            operation: answered.operation,
+            state: "answered",
+            status: Some(answered.answer.status.as_u16()),
+            expires,
+        });
+        answered.chain(open).collect()
     }
 }
 
 impl Store for MemoryStore {
     fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>> {
-        let begun = self.look_up(intent, now);
-        let admitted = if matches!(begun, Begun::Fresh) { self.admit(intent, now) } else { Ok(()) };
+        let keys = Keys::of(intent);
+        let mut kept = self.lock();
+        let begun = kept.look_up(intent, &keys, now);
+        let admitted = if matches!(begun, Begun::Fresh) { kept.admit(intent, keys, now) } else { Ok(()) };
         ready(admitted.map(|()| begun)).boxed()
     }
 
@@ -384,21 +391,23 @@ impl Store for MemoryStore {
         learned: Option<Arc<Account>>,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let stands = matches!(self.look_up(intent, now), Begun::Answered(_) | Begun::Conflict);
+        let keys = Keys::of(intent);
+        let mut kept = self.lock();
         match end {
-            End::Answered(answer) => self.write(intent, State::Answered(answer), now),
-            End::InDoubt | End::Released if stands => {}
-            End::InDoubt => self.write(intent, State::InDoubt(self.since(intent).unwrap_or(now)), now),
-            End::Released => self.forget(intent),
+            End::Answered(answer) => kept.answer(intent, keys, answer, now),
+            End::InDoubt | End::Released
+                if matches!(kept.look_up(intent, &keys, now), Begun::Answered(_) | Begun::Conflict) => {}
+            End::InDoubt => kept.doubt(intent, keys, now),
+            End::Released => kept.forget(&keys),
         }
         if let Some(account) = learned {
-            self.keep(account);
+            self.keep(&mut kept, account);
         }
         ready(Ok(())).boxed()
     }
 
     fn remember(&self, account: Arc<Account>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.keep(account);
+        self.keep(&mut self.lock(), account);
         ready(Ok(())).boxed()
     }
 
@@ -408,71 +417,40 @@ impl Store for MemoryStore {
         dialect: Dialect,
         query: &'a AccountQuery,
     ) -> BoxFuture<'a, Result<Option<Arc<Account>>, StoreError>> {
-        ready(Ok(self.find(merchant, dialect, query))).boxed()
+        ready(Ok(self.lock().find(merchant, dialect, query))).boxed()
     }
 
     fn prefix<'a>(&'a self, merchant: &'a str, bank: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        let prefix = self.prefixes.get(&prefix_key(merchant, bank));
-        ready(Ok(prefix.map(|prefix| prefix.as_ref().to_owned()))).boxed()
+        let prefix = self.lock().prefixes.get(&prefix_key(merchant, bank)).map(|prefix| prefix.as_ref().to_owned());
+        ready(Ok(prefix)).boxed()
     }
 
     fn accounts<'a>(&'a self, number: &'a str) -> BoxFuture<'a, Result<Vec<Arc<Account>>, StoreError>> {
-        let found = self
-            .accounts
-            .iter()
-            .map(|(_, account)| account)
-            .filter(|account| account.digits() == number || account.own_digits == number)
-            .collect();
+        let mut found = self.every_account();
+        found.retain(|account| account.digits() == number || account.own_digits == number);
         ready(Ok(found)).boxed()
     }
 
     fn known<'a>(&'a self, id: &'a str, now: Timestamp) -> BoxFuture<'a, Result<Vec<Known>, StoreError>> {
-        let wanted = |key: &str| key.rsplit('\n').next() == Some(id);
-        let open = {
-            let open = self.lock_open();
-            let by_id = open.by_id.iter().filter(|(key, _)| wanted(key)).map(|(_, entry)| (entry.expires, entry));
-            let by_transaction = open.by_transaction.iter().filter(|(key, _)| wanted(key));
-            let by_transaction = by_transaction.map(|(_, entry)| (entry.transaction_expires, entry));
-            by_id.chain(by_transaction).map(|(expires, entry)| (expires, Arc::clone(entry))).collect::<Vec<_>>()
-        };
-        let by_id = self.by_id.iter().filter(|(key, entry)| wanted(key) && entry.is_known(now));
-        let by_transaction =
-            self.by_transaction.iter().filter(|(key, entry)| wanted(key) && entry.is_known_by_transaction(now));
-        let found = by_id
-            .map(|(_, entry)| (entry.expires, entry))
-            .chain(by_transaction.map(|(_, entry)| (entry.transaction_expires, entry)))
-            .chain(open)
-            .map(|(expires, entry)| Known {
-                merchant: Arc::clone(&entry.intent.merchant),
-                operation: entry.intent.operation,
-                state: if entry.answer().is_some() { "answered" } else { "in_doubt" },
-                status: entry.answer().map(|answer| answer.status.as_u16()),
-                expires,
-            })
-            .collect();
-        ready(Ok(found)).boxed()
+        ready(Ok(self.lock().known(id, now))).boxed()
     }
 
     fn take_over(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        for entry in self.unfinished() {
-            if matches!(entry.state, State::Begun) {
-                self.write(&entry.intent, State::InDoubt(now), now);
-            }
+        let mut kept = self.lock();
+        let lost: Vec<_> = kept.open.by_id.values().filter(|entry| entry.in_doubt.is_none()).cloned().collect();
+        for entry in lost {
+            kept.doubt(&entry.intent, Keys::of(&entry.intent), now);
         }
         ready(Ok(())).boxed()
     }
 
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
-        let mut doubts: Vec<Doubt> = self
-            .unfinished()
-            .into_iter()
-            .filter_map(|entry| match entry.state {
-                State::InDoubt(since) => Some(Doubt { intent: entry.intent.clone(), since }),
-                State::Begun | State::Answered(_) => None,
-            })
-            .collect();
-        doubts.sort_by_key(|doubt| doubt.since);
+        let kept = self.lock();
+        let open = kept.open.by_id.values();
+        let mut doubts: Vec<_> = open.filter_map(|entry| Some((entry.in_doubt?, entry))).collect();
+        doubts.sort_by_key(|(since, _)| *since);
         doubts.truncate(limit);
+        let doubts = doubts.into_iter().map(|(since, entry)| Doubt { intent: entry.intent.clone(), since }).collect();
         ready(Ok(doubts)).boxed()
     }
 
@@ -489,19 +467,6 @@ impl Store for MemoryStore {
     }
 }
 
-fn entry(intent: &Intent, state: State, now: Timestamp) -> Entry {
-    let request = match &state {
-        State::Begun | State::InDoubt(_) => intent.request.clone(),
-        State::Answered(_) => Bytes::new(),
-    };
-    Entry {
-        intent: Intent { request, ..intent.clone() },
-        state,
-        expires: after(now, intent.retention),
-        transaction_expires: after(now, intent.transaction_retention),
-    }
-}
-
 /// Ids of the two generations are different things; so are those of classic updates and creates,
 /// which apps reuse.
 pub(super) const fn space(operation: OperationId) -> &'static str {
@@ -513,30 +478,29 @@ pub(super) const fn space(operation: OperationId) -> &'static str {
 }
 
 pub(super) fn id_key(intent: &Intent) -> String {
-    format!("{}\n{}\n{}", intent.merchant, space(intent.operation), intent.id)
+    joined([&intent.merchant, space(intent.operation), &intent.id])
 }
 
 fn transaction_key(intent: &Intent) -> Option<String> {
     let transaction = intent.transaction.as_ref()?;
-    Some(format!("{}\n{}\n{transaction}", intent.merchant, intent.operation))
+    Some(joined([&intent.merchant, intent.operation.name(), transaction]))
 }
 
 fn prefix_key(merchant: &str, bank: &str) -> String {
-    format!("{merchant}\n{bank}")
+    joined([merchant, bank])
 }
 
 pub(super) fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {
-    format!("{merchant}\n{}\n{handle}", dialect.name())
+    joined([merchant, dialect.name(), handle])
+}
+
+fn joined<const N: usize>(parts: [&str; N]) -> String {
+    parts.join("\n")
 }
 
 pub(super) fn after(now: Timestamp, duration: Duration) -> Timestamp {
     let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     now.checked_add(duration).unwrap_or(Timestamp::MAX)
-}
-
-#[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
-fn weigh_entry(key: &String, entry: &Arc<Entry>) -> u32 {
-    weight(key.len() + entry.intent.request.len() + entry.answer().map_or(0, |answer| answer_bytes(answer)))
 }
 
 /// Bytes of an answer, about.
@@ -545,11 +509,12 @@ pub(super) fn answer_bytes(answer: &StoredAnswer) -> usize {
     answer.body.len() + headers
 }
 
-#[expect(clippy::ptr_arg, reason = "moka's weigher gets the key as it is stored")]
-pub(super) fn weigh_account(key: &String, account: &Arc<Account>) -> u32 {
-    weight(key.len() + account.number.len() * 2 + 256)
+/// Bytes of an account, about.
+pub(super) fn account_bytes(key: &str, account: &Account) -> usize {
+    key.len() + account.number.len() * 2 + 256 + ENTRY_OVERHEAD
 }
 
+/// What moka counts.
 pub(super) fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
 }
@@ -568,7 +533,6 @@ mod tests {
             store.finish(&intent, End::Answered(answer("one")), None, at(0)).await.unwrap();
             store.remember(account(&format!("   14629{n:011}"), "R", at(0))).await.unwrap();
         }
-        store.settle();
         assert!(store.bytes() <= 512 * 1024, "{}", store.bytes());
         assert!(store.bytes() > 64 * 1024, "{}", store.bytes());
     }
@@ -586,7 +550,6 @@ mod tests {
                 let query = AccountQuery { digits: format!("14629{earlier:011}"), ..AccountQuery::default() };
                 store.account("sample", Dialect::Snap, &query).await.unwrap();
             }
-            store.settle();
             for newest in n.saturating_sub(50)..=n {
                 let query = AccountQuery { digits: format!("14629{newest:011}"), ..AccountQuery::default() };
                 assert!(store.account("sample", Dialect::Snap, &query).await.unwrap().is_some(), "{newest} of {n}");
@@ -611,7 +574,6 @@ mod tests {
         for n in 100_000..102_000 {
             store.finish(&one(n), End::Answered(answer("one")), None, at(0)).await.unwrap();
         }
-        store.settle();
         assert!(store.bytes() <= 512 * 1024, "{}", store.bytes());
         for n in 0..open {
             assert!(matches!(store.begin(&one(n), at(1)).await, Ok(Begun::InDoubt(_))), "{n} of {open}");

@@ -203,7 +203,7 @@ fn id(account: &Account) -> Option<&str> {
 impl Watches for super::memory::MemoryStore {
     fn take_up(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         let known: HashMap<Line, Arc<Account>> =
-            self.every_account().map(|account| (line(&account), account)).collect();
+            self.every_account().into_iter().map(|account| (line(&account), account)).collect();
         self.memory_inbox().take_up(known.into_values(), now);
         ready(Ok(())).boxed()
     }

@@ -30,6 +30,7 @@ mod inbox_suite;
 pub mod memory;
 mod memory_inbox;
 mod memory_watch;
+mod shelf;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;

@@ -13,7 +13,7 @@ use moka::sync::Cache as Moka;
 use crate::dialect::{Dialect, OperationId};
 use crate::document::Meaning;
 use crate::reference::{Account, AccountQuery, Handle};
-use crate::store::memory::{account_key, answer_bytes, id_key, weigh_account, weight};
+use crate::store::memory::{account_bytes, account_key, answer_bytes, id_key, weight};
 use crate::store::{Begun, Intent, StoredAnswer};
 
 /// See the module.
@@ -62,7 +62,9 @@ impl Cache {
             accounts: Moka::builder()
                 .eviction_policy(lru())
                 .max_capacity(accounts_bytes - aliases)
-                .weigher(weigh_account)
+                .weigher(|key: &String, account: &Arc<Account>| {
+                    u32::try_from(account_bytes(key, account)).unwrap_or(u32::MAX)
+                })
                 .build(),
             aliases: Moka::builder()
                 .eviction_policy(lru())
