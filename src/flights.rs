@@ -59,7 +59,7 @@ struct Flight {
     operation: OperationId,
     meaning: Meaning,
     purpose: Purpose,
-    landing: Landing,
+    progress: Arc<watch::Sender<Progress>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ enum Purpose {
 #[derive(Debug)]
 pub enum Boarding {
     /// Nobody is on the way: do the work and land.
-    Lead(Seat, Landing),
+    Lead(Seat),
     /// Wait for whoever is.
     Follow(Landing),
     /// Board again once that one has boarded: it is being found out what became of an earlier try, or
@@ -102,7 +102,7 @@ impl Flights {
     #[must_use]
     pub fn question(&self, intent: &Intent) -> Option<Seat> {
         match self.enter(intent, Purpose::Question) {
-            Boarding::Lead(seat, _) => Some(seat),
+            Boarding::Lead(seat) => Some(seat),
             Boarding::Follow(_) | Boarding::Wait(_) | Boarding::Conflict => None,
         }
     }
@@ -112,22 +112,22 @@ impl Flights {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = keys.iter().find_map(|key| flights.get(key)) {
             let same = flight.meaning == intent.meaning && flight.operation == intent.operation;
-            let flying = matches!(*flight.landing.borrow(), Progress::Flying);
+            let flying = matches!(*flight.progress.borrow(), Progress::Flying);
             return match (flight.purpose, same) {
-                (Purpose::Request, true) => Boarding::Follow(flight.landing.clone()),
+                (Purpose::Request, true) => Boarding::Follow(flight.progress.subscribe()),
                 (Purpose::Request, false) if flying => Boarding::Conflict,
-                (Purpose::Request | Purpose::Question, _) => Boarding::Wait(flight.landing.clone()),
+                (Purpose::Request | Purpose::Question, _) => Boarding::Wait(flight.progress.subscribe()),
             };
         }
-        let (landed, landing) = watch::channel(Progress::Boarding);
+        let progress = Arc::new(watch::Sender::new(Progress::Boarding));
         for key in &keys {
             let (operation, meaning) = (intent.operation, intent.meaning);
-            let flight = Flight { operation, meaning, purpose, landing: landing.clone() };
+            let flight = Flight { operation, meaning, purpose, progress: Arc::clone(&progress) };
             if let Entry::Vacant(place) = flights.entry(key.clone()) {
                 place.insert(flight);
             }
         }
-        Boarding::Lead(Seat { flights: Arc::clone(&self.0), keys, landed }, landing)
+        Boarding::Lead(Seat { flights: Arc::clone(&self.0), keys, progress })
     }
 }
 
@@ -147,27 +147,34 @@ fn keys(intent: &Intent) -> Vec<String> {
 pub struct Seat {
     flights: Arc<Mutex<HashMap<String, Flight>>>,
     keys: Vec<String>,
-    landed: watch::Sender<Progress>,
+    progress: Arc<watch::Sender<Progress>>,
 }
 
 impl Seat {
     /// Says that the ids are the flight's own.
     pub fn fly(&self) {
-        self.landed.send_replace(Progress::Flying);
+        self.progress.send_replace(Progress::Flying);
     }
 
-    /// Ends the flight.
-    pub fn land(self, result: Result<Reply, Error>) {
-        // Before the ids are free again, so that whoever boards next finds the stored end.
-        self.landed.send_replace(Progress::Landed(result));
+    /// Ends the flight, whose end is stored: whoever boards from now on finds that.
+    pub fn land(mut self, result: &Result<Reply, Error>) {
+        self.leave();
+        // Nobody can have come since.
+        if self.progress.receiver_count() > 0 {
+            self.progress.send_replace(Progress::Landed(result.clone()));
+        }
+    }
+
+    fn leave(&mut self) {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in self.keys.drain(..) {
+            flights.remove(&key);
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        self.keys.iter().for_each(|key| {
-            flights.remove(key);
-        });
+        self.leave();
     }
 }

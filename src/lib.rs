@@ -30,6 +30,7 @@ pub mod layers;
 pub mod live;
 pub mod notes;
 pub mod outgoing;
+pub mod outlive;
 pub mod reference;
 pub mod resolver;
 pub mod sandbox;

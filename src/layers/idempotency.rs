@@ -2,7 +2,7 @@
 //!
 //! A create or update is recorded before it is passed on and its end before it is answered; who
 //! comes with the same id and the same meaning joins it or gets the stored answer, who comes with
-//! another meaning is refused. The work runs in a task of its own, so that it ends whether or not
+//! another meaning is refused. The work goes on in a task of its own if the caller leaves, so that it ends whether or not
 //! the caller stays (contract section 5 rule 4). Stands behind `validate`, since the ids come from
 //! there, and before everything that changes the body, since meaning is what the caller said. Does
 //! not know which store it has.
@@ -27,6 +27,7 @@ use crate::error::{Error, Reason};
 use crate::flights::{Boarding, Flights, Landing, Seat, boarded, landed};
 use crate::layers::next::Next;
 use crate::notes::{Notes, Part};
+use crate::outlive::outlive;
 use crate::reference::Account;
 use crate::store::{Begun, End, Intent, SentIds, Store, StoreError, StoredAnswer};
 use crate::telemetry::metrics::{Metrics, Recognition};
@@ -85,14 +86,16 @@ pub async fn idempotency(
     let patience = Instant::now() + state.settings.wait;
     loop {
         match state.flights.board(&intent) {
-            Boarding::Lead(seat, landing) => {
+            Boarding::Lead(seat) => {
                 let leading = Arc::clone(&state);
                 let notes = call.admission.notes().clone();
-                state.tasks.spawn(async move {
+                return outlive(&state.tasks, async move {
                     let work = AssertUnwindSafe(leading.lead(call, intent, next, &seat)).catch_unwind().await;
-                    seat.land(work.unwrap_or_else(|_| crashed(&notes)));
-                });
-                return landed(landing).await;
+                    let result = work.unwrap_or_else(|_| crashed(&notes));
+                    seat.land(&result);
+                    result
+                })
+                .await;
             }
             Boarding::Follow(landing) => {
                 // A follower uses no quota and no slot.

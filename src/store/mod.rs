@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -90,7 +90,7 @@ pub struct StoredAnswer {
     pub status: StatusCode,
     /// Upstream's, without those of one connection.
     pub headers: HeaderMap,
-    /// Upstream's, byte for byte.
+    /// Upstream's, byte for byte; shares no memory but with the headers' values.
     pub body: Bytes,
     /// Members and headers that were attached or replaced.
     pub attached: Vec<&'static str>,
@@ -108,14 +108,27 @@ impl StoredAnswer {
 }
 
 impl From<&Reply> for StoredAnswer {
+    /// A copy in a piece of memory of its own: what was read from a connection is a slice of a buffer of
+    /// many KiB, which would live as long as the answer is kept.
     fn from(reply: &Reply) -> Self {
-        let mut headers = reply.headers.clone();
         // Upstream's word on this does not count.
-        headers.remove(SETTLED);
+        let kept = || reply.headers.iter().filter(|(name, _)| **name != SETTLED);
+        let length = reply.body.len() + kept().map(|(_, value)| value.len()).sum::<usize>();
+        let mut text = BytesMut::with_capacity(length);
+        text.extend_from_slice(&reply.body);
+        kept().for_each(|(_, value)| text.extend_from_slice(value.as_bytes()));
+        let mut text = text.freeze();
+        let body = text.split_to(reply.body.len());
+        let mut headers = HeaderMap::with_capacity(kept().count() + 1);
+        for (name, value) in kept() {
+            let piece = text.split_to(value.len());
+            // It was a header's value before.
+            headers.append(name.clone(), HeaderValue::from_maybe_shared(piece).unwrap_or_else(|_| value.clone()));
+        }
         if reply.reason == Some(Reason::SettledByInquiry) {
             headers.insert(SETTLED, HeaderValue::from_static(Reason::SettledByInquiry.code()));
         }
-        Self { status: reply.status, headers, body: reply.body.clone(), attached: reply.attached.clone() }
+        Self { status: reply.status, headers, body, attached: reply.attached.clone() }
     }
 }
 
