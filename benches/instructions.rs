@@ -156,7 +156,7 @@ fn count(operation: Operation) -> u64 {
 fn output() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let results = program.ancestors().nth(3).unwrap();
-    results.join("gungraun/ayova/instructions/stack")
+    results.join("gungraun/ayova/instructions/counted/stack")
 }
 
 /// What besides the sources decides about counts.
