@@ -2,7 +2,8 @@
 //!
 //! Unlike times, counts are nearly the same in every run, so a change that costs something shows here.
 //! What is counted is what happens from the moment a server hands a request over until its answer has
-//! been dropped; connections and TLS are not in it, nor is the making of requests.
+//! been dropped; connections and TLS are not in it, nor is the making of requests. Hashing weighs more
+//! here than in earnest: the CPU that callgrind shows has no instructions for SHA.
 //!
 //! ```sh
 //! cargo bench --bench instructions                           # counts, and compares with instructions.json
@@ -163,13 +164,19 @@ fn output() -> PathBuf {
 fn machine() -> Machine {
     let say = |program: &str, argument: &str| {
         let output = Command::new(program).arg(argument).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-        String::from_utf8(output.stdout).unwrap()
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     let compiler = say("rustc", "-vV");
     let part = |name: &str| compiler.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown").to_owned();
+    #[cfg(target_arch = "x86_64")]
+    let avx2 = std::is_x86_feature_detected!("avx2");
+    #[cfg(not(target_arch = "x86_64"))]
+    let avx2 = false;
     Machine {
         rustc: part("release: "),
         target: part("host: "),
-        valgrind: say("valgrind", "--version").trim().to_owned(),
+        valgrind: say("valgrind", "--version"),
+        libc: say("getconf", "GNU_LIBC_VERSION"),
+        avx2,
     }
 }

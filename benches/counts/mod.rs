@@ -1,8 +1,8 @@
 //! Counted instructions as they are recorded, and what may differ.
 //!
 //! Promises that what costs more than the tolerance is found, and what costs less too, so that the record
-//! stays true. Where something else than our sources may have changed the counts (compiler, target,
-//! valgrind), the tolerance is wider and the report says so; where the sizes differ, nothing is compared.
+//! stays true. Where something else than our sources may have changed the counts (see [`Machine`]), the
+//! tolerance is wider and the report says so; where the sizes differ, nothing is compared.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -32,6 +32,10 @@ pub(crate) struct Machine {
     pub(crate) rustc: String,
     pub(crate) target: String,
     pub(crate) valgrind: String,
+    /// Its allocator and its copying are counted too.
+    pub(crate) libc: String,
+    /// Whether the CPU has it, and with it what callgrind shows of hashing.
+    pub(crate) avx2: bool,
 }
 
 impl Counts {

@@ -69,3 +69,72 @@ fn a_record_is_read_back_as_it_was_written() {
     assert_eq!(recorded().compare(&Counts::read(&file).unwrap()).unwrap().matches("+0.0 %").count(), 5);
     assert!(Counts::read(&folder.path().join("none.json")).unwrap_err().contains("none.json"));
 }
+
+/// What callgrind writes, with a task of its own below `idempotency` and blanks where it has addresses.
+const PROFILE: &str = "\
+version: 1
+positions: line
+events: Ir
+summary: 100000
+
+fl=(1) bench.rs
+fn=(1) serve
+1 2000
+cfn=(2) ayova::layers::observe::observe::{{closure}}
+calls=200 7
++1 50000
+cfn=(3) poll
+calls=200 9
+* 48000
+
+fn=(2)
+7 10000
+cfn=(4) ayova::layers::idempotency::idempotency::{{closure}}
+calls=200 8
+7 30000
+cfn=(5) malloc
+calls=200 5
+8 10000
+
+fn=(4)
+8 30000
+
+fn=(3)
+9 8000
+cfn=(6) ayova::layers::reference::reference::{{closure}}
+calls=200 6
+9 40000
+
+fn=(6)
+6 35000
+cfn=(5)
+calls=200 5
+6 5000
+
+fn=(5)
+5 15000
+";
+
+#[test]
+fn what_callgrind_wrote_is_told_by_layer() {
+    let target = tempfile::tempdir().unwrap();
+    let folder = target.path().join("gungraun/ayova/instructions/counted/stack/serve.snap_create");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("callgrind.serve.snap_create.out"), PROFILE).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/layers.py");
+    let told = |what: &[&str]| {
+        let mut command = std::process::Command::new("python3");
+        command.arg(&script).args(what).env("CARGO_TARGET_DIR", target.path()).env("AYOVA_BENCH_REQUESTS", "200");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = told(&[]);
+    let row =
+        |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().nth(1).unwrap();
+    // The step without the one below, what it calls included; a task's own code is that of who made it.
+    let expected =
+        [("observe", "100"), ("idempotency", "190"), ("reference", "200"), ("outside", "10"), ("total", "500")];
+    assert_eq!(expected.map(|(name, _)| (name, row(name))), expected, "{table}");
+    assert!(told(&["snap_create", "observe"]).contains("50  malloc"));
+}
