@@ -9,6 +9,8 @@ mod app;
 #[cfg(test)]
 mod asks;
 #[cfg(test)]
+mod benches;
+#[cfg(test)]
 mod binary;
 #[cfg(test)]
 mod callbacks;
@@ -18,6 +20,9 @@ mod certificates;
 mod claims;
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+#[path = "../../benches/counts/mod.rs"]
+mod counts;
 #[cfg(test)]
 mod deploy;
 #[cfg(test)]

@@ -83,6 +83,12 @@ fn sources_are_tidy() {
         clocks_and_effects(&source, &mut breaches);
         unfinished(&source, &mut breaches);
     }
+    for source in self::sources("benches") {
+        names(&source, &mut breaches);
+        header(&source, &mut breaches);
+        function_lengths(&source, &mut breaches);
+        unfinished(&source, &mut breaches);
+    }
     // Tests may not be switched off or left half-written either.
     for source in self::sources("tests") {
         unfinished(&source, &mut breaches);
