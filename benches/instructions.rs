@@ -26,6 +26,10 @@ use std::process::{Command, ExitCode};
 use counts::{Counts, Machine};
 use world::{Operation, Sizes, World};
 
+/// What the binary allocates with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What counts are compared with.
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.json");
 

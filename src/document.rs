@@ -151,10 +151,10 @@ impl Document {
     /// What the document says, whatever its blanks, member order and escapes.
     #[must_use]
     pub fn meaning(&self) -> Meaning {
-        let mut context = digest::Context::new(&digest::SHA256);
-        self.root().digest_into(&mut context);
+        let mut form = Vec::with_capacity(self.text.len() + self.nodes.len() * 18);
+        self.root().spell(&mut form);
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(context.finish().as_ref());
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, &form).as_ref());
         Meaning(bytes)
     }
 
@@ -194,12 +194,14 @@ impl Document {
     }
 
     fn string(&self, text: &Text) -> &str {
+        std::str::from_utf8(self.bytes(text)).unwrap_or_default()
+    }
+
+    /// The same for comparing, which needs no look at what `parse` has found to be UTF-8.
+    fn bytes(&self, text: &Text) -> &[u8] {
         match text {
-            Text::Raw(range) => {
-                let bytes = self.text.get(range.start as usize..range.end as usize).unwrap_or_default();
-                std::str::from_utf8(bytes).unwrap_or_default()
-            }
-            Text::Decoded(index) => self.decoded.get(*index).map_or("", String::as_str),
+            Text::Raw(range) => self.text.get(range.start as usize..range.end as usize).unwrap_or_default(),
+            Text::Decoded(index) => self.decoded.get(*index).map_or(&[], String::as_bytes),
         }
     }
 
@@ -256,7 +258,7 @@ impl<'a> Value<'a> {
     /// A member of an object by name.
     #[must_use]
     pub fn member(self, name: &str) -> Option<Value<'a>> {
-        self.members().find_map(|(found, value)| (found == name).then_some(value))
+        self.named().find_map(|(found, value)| (found == name.as_bytes()).then_some(value))
     }
 
     /// A member of a member, by names from the outside in.
@@ -267,10 +269,12 @@ impl<'a> Value<'a> {
 
     /// The members of an object in the order of the text; nothing for other kinds.
     pub fn members(self) -> impl Iterator<Item = (&'a str, Value<'a>)> {
+        self.named().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
+    }
+
+    fn named(self) -> impl Iterator<Item = (&'a [u8], Value<'a>)> {
         let names = self.kind() == Kind::Object;
-        self.children()
-            .filter(move |_| names)
-            .map(|child| (child.document.string(&child.document.node(child.index).name), child))
+        self.children().filter(move |_| names).map(|child| (child.document.bytes(&child.node().name), child))
     }
 
     /// The elements of an array; nothing for other kinds.
@@ -296,38 +300,38 @@ impl<'a> Value<'a> {
         self.document.node(self.index)
     }
 
-    /// Feeds a form in which every value is told from every other: a letter for the kind, lengths
+    /// Writes a form in which every value is told from every other: a letter for the kind, lengths
     /// before texts, members sorted by name.
-    fn digest_into(self, context: &mut digest::Context) {
+    fn spell(self, form: &mut Vec<u8>) {
         match self.kind() {
-            Kind::Null => context.update(b"z"),
-            Kind::True => context.update(b"t"),
-            Kind::False => context.update(b"f"),
-            Kind::Number => digest_text(context, b'n', self.raw()),
-            Kind::String => digest_text(context, b's', self.as_str().unwrap_or_default().as_bytes()),
+            Kind::Null => form.push(b'z'),
+            Kind::True => form.push(b't'),
+            Kind::False => form.push(b'f'),
+            Kind::Number => spell_text(form, b'n', self.raw()),
+            Kind::String => spell_text(form, b's', self.document.bytes(&self.node().content)),
             Kind::Array => {
-                context.update(b"[");
-                self.elements().for_each(|element| element.digest_into(context));
-                context.update(b"]");
+                form.push(b'[');
+                self.elements().for_each(|element| element.spell(form));
+                form.push(b']');
             }
             Kind::Object => {
-                let mut members: Vec<_> = self.members().collect();
+                let mut members: Vec<_> = self.named().collect();
                 members.sort_unstable_by_key(|(name, _)| *name);
-                context.update(b"{");
+                form.push(b'{');
                 for (name, value) in members {
-                    digest_text(context, b'm', name.as_bytes());
-                    value.digest_into(context);
+                    spell_text(form, b'm', name);
+                    value.spell(form);
                 }
-                context.update(b"}");
+                form.push(b'}');
             }
         }
     }
 }
 
-fn digest_text(context: &mut digest::Context, letter: u8, text: &[u8]) {
-    context.update(&[letter]);
-    context.update(&(text.len() as u64).to_le_bytes());
-    context.update(text);
+fn spell_text(form: &mut Vec<u8>, letter: u8, text: &[u8]) {
+    form.push(letter);
+    form.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    form.extend_from_slice(text);
 }
 
 fn quoted(text: &str) -> String {

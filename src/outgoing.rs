@@ -3,15 +3,18 @@
 //! Promises that credentials, cookies and everything that belongs to the connection between app and
 //! gateway stay behind. Pure; which header comes from where is the table's word.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::call::{Checked, Merchant};
-use crate::dialect::{HeaderSource, Need, Operation};
+use crate::dialect::{HeaderSource, Need, Operation, OperationId};
 use crate::document::Member;
 use crate::error::Error;
-use crate::upstream::outcome::{HOP_BY_HOP, connection_headers};
+use crate::upstream::outcome::{connection_headers, is_hop_by_hop};
 
 /// A path and query as hyper wants it.
 ///
@@ -44,7 +47,7 @@ pub fn query(operation: &Operation, checked: &Checked, members: &[Member]) -> St
 pub fn headers(operation: &Operation, merchant: &Merchant, caller: &HeaderMap, id: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16);
     let given = |name: &str| caller.get(name).cloned();
-    for header in operation.headers {
+    for (header, name) in operation.headers.iter().zip(names(operation)) {
         let value = match header.source {
             HeaderSource::Constant(value) => Some(HeaderValue::from_static(value)),
             HeaderSource::Attempt => None,
@@ -54,20 +57,29 @@ pub fn headers(operation: &Operation, merchant: &Merchant, caller: &HeaderMap, i
             }
             HeaderSource::Merchant => Some(given(header.name).unwrap_or_else(|| merchant.channel_header.clone())),
         };
-        if let (Some(value), Ok(name)) = (value, HeaderName::try_from(header.name)) {
+        if let Some(value) = value {
             headers.insert(name, value);
         }
     }
     let named = connection_headers(caller);
     for (name, value) in caller {
         let ours = operation.header(name.as_str()).is_some();
-        let withheld = WITHHELD.contains(&name.as_str()) || HOP_BY_HOP.contains(&name.as_str());
+        let withheld = WITHHELD.contains(&name.as_str()) || is_hop_by_hop(name);
         if !ours && !withheld && !named.contains(name) {
             headers.append(name.clone(), value.clone());
         }
     }
     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("ayova/", env!("CARGO_PKG_VERSION"))));
     headers
+}
+
+/// The names of an operation's headers, read once: a table has them as they are written.
+fn names(operation: &Operation) -> &'static [HeaderName] {
+    static NAMES: LazyLock<HashMap<OperationId, Vec<HeaderName>>> = LazyLock::new(|| {
+        let names = |id: OperationId| id.operation().headers.iter().map(|header| HeaderName::try_from(header.name));
+        OperationId::ALL.into_iter().map(|id| (id, names(id).filter_map(Result::ok).collect())).collect()
+    });
+    NAMES.get(&operation.id).map_or(&[], Vec::as_slice)
 }
 
 /// Headers that are between app and gateway: credentials, cookies, what is made anew, and what would

