@@ -10,6 +10,8 @@ use std::sync::Arc;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::digits::push_padded;
+
 /// Tells wall time.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The present moment.
@@ -59,15 +61,16 @@ pub const JAKARTA: Offset = Offset::constant(7);
 #[must_use]
 pub fn iso8601(moment: Timestamp) -> String {
     let local = JAKARTA.to_datetime(moment);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}+07:00",
-        local.year(),
-        local.month(),
-        local.day(),
-        local.hour(),
-        local.minute(),
-        local.second()
-    )
+    let mut text = String::with_capacity(25);
+    push_padded(&mut text, local.year(), 4);
+    for (before, part) in [('-', local.month()), ('-', local.day()), ('T', local.hour()), (':', local.minute())] {
+        text.push(before);
+        push_padded(&mut text, i16::from(part), 2);
+    }
+    text.push(':');
+    push_padded(&mut text, i16::from(local.second()), 2);
+    text.push_str("+07:00");
+    text
 }
 
 /// `yyyyMMddHHmmss` in Jakarta's time, the form of `responseTime`.

@@ -386,7 +386,7 @@ impl Reader<'_> {
                 if value { Kind::True } else { Kind::False }
             }
             Peek::String => {
-                content = self.string(start)?;
+                content = self.string()?;
                 Kind::String
             }
             Peek::Array => self.array(start, depth)?,
@@ -401,18 +401,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn string(&mut self, start: usize) -> Result<Text, DocumentError> {
+    fn string(&mut self) -> Result<Text, DocumentError> {
         let content = self.cursor.known_str().map_err(|error| syntax(&error))?;
-        let raw = start + 1..start + 1 + content.len();
-        // An escape is always longer than what it stands for, so equal text at that place followed
-        // by the closing quote means that there was none.
-        let plain = self.text.get(raw.clone()) == Some(content.as_bytes()) && self.text.get(raw.end) == Some(&b'"');
-        Ok(if plain {
-            Text::Raw(position(raw.start)..position(raw.end))
-        } else {
-            self.decoded.push(content.to_owned());
-            Text::Decoded(self.decoded.len() - 1)
-        })
+        Ok(place(self.text, content).unwrap_or_else(|| keep(&mut self.decoded, content)))
     }
 
     fn number(&mut self, peek: Peek, start: usize) -> Result<Kind, DocumentError> {
@@ -437,21 +428,11 @@ impl Reader<'_> {
     fn object(&mut self, start: usize, depth: usize) -> Result<Kind, DocumentError> {
         let depth = deeper(depth, start)?;
         let first = self.nodes.len();
-        let mut before = start + 1;
         let mut key = self.cursor.known_object().map_err(|error| syntax(&error))?;
         while let Some(name) = key {
-            let at = key_position(self.text, before);
-            let raw = at + 1..at + 1 + name.len();
-            let plain = self.text.get(raw.clone()) == Some(name.as_bytes()) && self.text.get(raw.end) == Some(&b'"');
-            let name = if plain {
-                Text::Raw(position(raw.start)..position(raw.end))
-            } else {
-                self.decoded.push(name.to_owned());
-                Text::Decoded(self.decoded.len() - 1)
-            };
+            let name = place(self.text, name).unwrap_or_else(|| keep(&mut self.decoded, name));
             let peek = self.peek()?;
             self.value(peek, name, depth)?;
-            before = self.cursor.current_index();
             key = self.cursor.next_key().map_err(|error| syntax(&error))?;
         }
         self.unique_names(first)?;
@@ -459,7 +440,7 @@ impl Reader<'_> {
     }
 
     /// Refuses an object, whose first member is node `first` and last the newest, where a name is
-    /// repeated. Sorting bounds the work for an object of thousands of members.
+    /// repeated. Of few each is compared with each; sorting bounds the work for thousands.
     fn unique_names(&self, first: usize) -> Result<(), DocumentError> {
         let mut names = Vec::with_capacity(16);
         let mut next = first;
@@ -468,8 +449,14 @@ impl Reader<'_> {
                 Text::Raw(range) => self.text.get(range.start as usize..range.end as usize).unwrap_or_default(),
                 Text::Decoded(index) => self.decoded.get(*index).map_or(&[][..], String::as_bytes),
             };
+            if names.len() < FEW && names.iter().any(|(known, _)| *known == name) {
+                return Err(DocumentError::Repeated(node.span.start as usize));
+            }
             names.push((name, node.span.start));
             next = (node.end as usize).max(next + 1);
+        }
+        if names.len() <= FEW {
+            return Ok(());
         }
         names.sort_unstable();
         let repeated = names.windows(2).find(|pair| matches!(pair, [(a, _), (b, _)] if a == b));
@@ -480,11 +467,20 @@ impl Reader<'_> {
     }
 }
 
-/// The opening quote of the next member name; only blanks and a comma stand before it.
-fn key_position(text: &[u8], from: usize) -> usize {
-    let rest = text.get(from..).unwrap_or_default();
-    from + rest.iter().position(|byte| *byte == b'"').unwrap_or(0)
+/// Where a string is in the text, if that is where it was read from: one with escapes is decoded elsewhere.
+fn place(text: &[u8], string: &str) -> Option<Text> {
+    let start = string.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+    let end = start.checked_add(string.len()).filter(|end| *end < text.len())?;
+    Some(Text::Raw(position(start)..position(end)))
 }
+
+fn keep(decoded: &mut Vec<String>, string: &str) -> Text {
+    decoded.push(string.to_owned());
+    Text::Decoded(decoded.len() - 1)
+}
+
+/// Members whose names are compared each with each.
+const FEW: usize = 24;
 
 const fn deeper(depth: usize, at: usize) -> Result<usize, DocumentError> {
     if depth >= DEPTH_MAX { Err(DocumentError::TooDeep(at)) } else { Ok(depth + 1) }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
+use crate::digits;
+
 /// A generator as it is passed around.
 #[derive(Clone)]
 pub struct Entropy(Arc<Mutex<StdRng>>);
@@ -42,7 +44,7 @@ impl Entropy {
     pub fn id(&self) -> String {
         let mut bytes = [0; 16];
         self.with(|generator| generator.fill_bytes(&mut bytes));
-        hex::encode(bytes)
+        digits::hex(&bytes)
     }
 
     /// The id of a span (W3C trace context), which is never zero.

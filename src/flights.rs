@@ -136,9 +136,8 @@ fn keys(intent: &Intent) -> Vec<String> {
         OperationId::ClassicUpdate => "classic.update",
         other => other.operation().dialect.name(),
     };
-    let by_id = format!("{}\n{space}\n{}", intent.merchant, intent.id);
-    let by_transaction =
-        intent.transaction.as_ref().map(|id| format!("{}\n{space}\ntransaction\n{id}", intent.merchant));
+    let by_id = [&*intent.merchant, space, &intent.id].join("\n");
+    let by_transaction = intent.transaction.as_ref().map(|id| [&*intent.merchant, space, "transaction", id].join("\n"));
     [Some(by_id), by_transaction].into_iter().flatten().collect()
 }
 

@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod crash;
 pub mod dialect;
+mod digits;
 pub mod document;
 pub mod entropy;
 pub mod error;

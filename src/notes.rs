@@ -114,7 +114,12 @@ impl Notes {
 
     /// Time that went by since `from` belongs to this part.
     pub fn spent(&self, part: Part, from: Instant) {
-        let nanos = u64::try_from(from.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.add(part, from.elapsed());
+    }
+
+    /// So much time belongs to this part.
+    pub fn add(&self, part: Part, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.time(part).fetch_add(nanos, Ordering::Relaxed);
     }
 

@@ -63,8 +63,8 @@ pub fn headers(operation: &Operation, merchant: &Merchant, caller: &HeaderMap, i
     }
     let named = connection_headers(caller);
     for (name, value) in caller {
-        let ours = operation.header(name.as_str()).is_some();
-        let withheld = WITHHELD.contains(&name.as_str()) || is_hop_by_hop(name);
+        let ours = names(operation).contains(name);
+        let withheld = WITHHELD.contains(name) || is_hop_by_hop(name);
         if !ours && !withheld && !named.contains(name) {
             headers.append(name.clone(), value.clone());
         }
@@ -84,34 +84,34 @@ fn names(operation: &Operation) -> &'static [HeaderName] {
 
 /// Headers that are between app and gateway: credentials, cookies, what is made anew, and what would
 /// have upstream answer another question (conditions, ranges, other methods and paths).
-const WITHHELD: [&str; 29] = [
-    "accept",
-    "accept-encoding",
-    "authorization",
-    "content-encoding",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "idempotency-key",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "range",
-    "traceparent",
-    "tracestate",
-    "x-api-key",
-    "x-client-key",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-http-method-override",
-    "x-original-url",
-    "x-request-id",
-    "x-rewrite-url",
-    "x-signature",
-    "x-timestamp",
+static WITHHELD: [HeaderName; 29] = [
+    HeaderName::from_static("accept"),
+    HeaderName::from_static("accept-encoding"),
+    HeaderName::from_static("authorization"),
+    HeaderName::from_static("content-encoding"),
+    HeaderName::from_static("content-type"),
+    HeaderName::from_static("cookie"),
+    HeaderName::from_static("expect"),
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("host"),
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("if-match"),
+    HeaderName::from_static("if-modified-since"),
+    HeaderName::from_static("if-none-match"),
+    HeaderName::from_static("if-range"),
+    HeaderName::from_static("if-unmodified-since"),
+    HeaderName::from_static("range"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-client-key"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-signature"),
+    HeaderName::from_static("x-timestamp"),
 ];

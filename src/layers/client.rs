@@ -71,8 +71,9 @@ pub async fn client(state: Arc<Client>, signed: Signed) -> Outcome {
             classify(operation, Answer::new(head.status, head.headers, body))
         }
     };
-    notes.spent(Part::Upstream, started);
-    state.metrics.attempted(operation.id, outcome.label(), started.elapsed().as_secs_f64());
+    let spent = started.elapsed();
+    notes.add(Part::Upstream, spent);
+    state.metrics.attempted(operation.id, outcome.label(), spent.as_secs_f64());
     if let Some((span, method, path)) = about {
         state.end_span(span, (method.as_str(), &path), &outcome);
     }

@@ -83,7 +83,7 @@ pub async fn idempotency(
         return state.pass(call, &next).await;
     }
     let intent = state.intent(&call);
-    let patience = Instant::now() + state.settings.wait;
+    let mut patience = None;
     loop {
         match state.flights.board(&intent) {
             Boarding::Lead(seat) => {
@@ -104,7 +104,8 @@ pub async fn idempotency(
             }
             // Whatever was found out is in the store when the wait is over.
             Boarding::Wait(other) => {
-                if timeout_at(patience, boarded(other)).await.is_err() {
+                let until = *patience.get_or_insert_with(|| Instant::now() + state.settings.wait);
+                if timeout_at(until, boarded(other)).await.is_err() {
                     state.metrics.recognised(operation.id, Recognition::InProgress);
                     return Err(Error::IdempotencyInProgress);
                 }

@@ -18,6 +18,7 @@ use crate::clock::SharedClock;
 use crate::config::MissingKey;
 use crate::dialect::check::single_header;
 use crate::dialect::{Dialect, Fault, Form, Given, Need, Operation, OperationKind, Rule, check};
+use crate::digits;
 use crate::document::{Document, Kind, Value};
 use crate::entropy::Entropy;
 use crate::error::Error;
@@ -162,7 +163,7 @@ fn transaction(operation: &Operation, body: Option<&Document>) -> Option<String>
 #[must_use]
 pub fn id_from_key(key: &str) -> String {
     let hash = digest::digest(&digest::SHA256, key.as_bytes());
-    hex::encode(hash.as_ref().get(..16).unwrap_or_default())
+    digits::hex(hash.as_ref().get(..16).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -262,7 +262,8 @@ fn asked_minutes(lesson: &Lesson<'_>) -> Option<Timestamp> {
 
 /// A text of an answer that may be put into a later request; unknown where that could do harm there.
 fn usable<'a>(member: &'static str, text: &'a str) -> Option<&'a str> {
-    let fits = text.len() <= TEXT_MAX && !text.chars().any(char::is_control);
+    let is_plain = || text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let fits = text.len() <= TEXT_MAX && (is_plain() || !text.chars().any(char::is_control));
     if !fits {
         tracing::warn!(member, "a member of an answer is too long or holds control characters; it is not recorded");
     }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use aws_lc_rs::digest;
+use memchr::memchr2;
 
 /// The body without blanks between tokens; borrowed when there are none.
 #[must_use]
@@ -66,21 +67,31 @@ impl fmt::Debug for BodyHash {
 /// Splits before the first blank that is not part of a string. The text starts outside a string, and
 /// so does what comes after, because such a blank can only stand there.
 fn split_run(text: &[u8]) -> (&[u8], &[u8]) {
-    let mut inside = false;
-    let mut escaped = false;
-    let end = text.iter().position(|&byte| {
-        if escaped {
-            escaped = false;
-            return false;
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        if is_blank(byte) {
+            return text.split_at_checked(at).unwrap_or((text, &[]));
         }
-        match byte {
-            b'"' => inside = !inside,
-            b'\\' => escaped = inside,
-            _ => return !inside && is_blank(byte),
+        at += 1;
+        if byte == b'"' {
+            at += string_length(text.get(at..).unwrap_or_default());
         }
-        false
-    });
-    end.and_then(|at| text.split_at_checked(at)).unwrap_or((text, &[]))
+    }
+    (text, &[])
+}
+
+/// Bytes until after the quote that ends the string; all of them where none does.
+fn string_length(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = memchr2(b'"', b'\\', text.get(at..).unwrap_or_default()) {
+        at += found + 1;
+        if text.get(at - 1) == Some(&b'"') {
+            return at;
+        }
+        // Whatever is escaped ends nothing.
+        at = text.len().min(at + 1);
+    }
+    text.len()
 }
 
 /// The blanks of JSON, which are fewer than those of ASCII: a form feed stays.

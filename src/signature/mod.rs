@@ -36,6 +36,8 @@ pub use hmac::HmacKey;
 pub use key::{KeyError, PrivateKey, PublicKey, SigningFailed};
 pub use minify::{BodyHash, body_hash, minify};
 
+use crate::digits;
+
 /// Which string is signed with which key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -99,7 +101,7 @@ impl Encoding {
     /// Writes signature bytes.
     fn encode(self, signature: &[u8]) -> String {
         match self {
-            Self::Hex => hex::encode(signature),
+            Self::Hex => digits::hex(signature),
             Self::Base64 => STANDARD.encode(signature),
         }
     }

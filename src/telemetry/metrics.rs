@@ -19,11 +19,17 @@ use crate::call::Seen;
 use crate::dialect::{Dialect, OperationId, OperationKind};
 use crate::store::inbox::EventKind;
 use crate::supervise::Task;
+use crate::telemetry::kept::Kept;
 use crate::telemetry::shown::Shown;
 use crate::upstream::Outcome;
 
 /// Upper bounds in seconds: a replay takes microseconds, a bank may take ten seconds.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Sizes of closed sets: operations, who answers, and at least as many as there are kinds of results.
+const OPERATIONS: usize = OperationId::ALL.len();
+const SOURCES: usize = 3;
+const RESULTS: usize = 8;
 
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -31,13 +37,13 @@ type Seconds = Gauge<f64, AtomicU64>;
 #[derive(Debug)]
 pub struct Metrics {
     requests: Family<Request, Counter>,
-    request_duration: Family<Duration, Histogram>,
-    attempts: Family<Attempt, Counter>,
-    upstream_duration: Family<Operation, Histogram>,
+    request_duration: Kept<Duration, Histogram>,
+    attempts: Kept<Attempt, Counter>,
+    upstream_duration: Kept<Operation, Histogram>,
     in_flight: Family<Merchant, Gauge>,
     rate_limited: Family<MerchantOperation, Counter>,
-    idempotency: Family<OperationResult, Counter>,
-    reference: Family<OperationResult, Counter>,
+    idempotency: Kept<OperationResult, Counter>,
+    reference: Kept<OperationResult, Counter>,
     token_refreshes: Family<TokenResult, Counter>,
     token_seconds_left: Family<MerchantDialect, Seconds>,
     tokens_shown: Shown<MerchantDialect>,
@@ -309,16 +315,16 @@ impl Metrics {
     /// Registers everything under its contract name.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
-        let histogram = || Histogram::new(BUCKETS);
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
         let metrics = Self {
             requests: Family::default(),
-            request_duration: Family::new_with_constructor(histogram),
-            attempts: Family::default(),
-            upstream_duration: Family::new_with_constructor(histogram),
+            request_duration: Kept::new(Family::new_with_constructor(histogram), (OPERATIONS + 1) * SOURCES),
+            attempts: Kept::new(Family::default(), OPERATIONS * Outcome::LABELS.len()),
+            upstream_duration: Kept::new(Family::new_with_constructor(histogram), OPERATIONS),
             in_flight: Family::default(),
             rate_limited: Family::default(),
-            idempotency: Family::default(),
-            reference: Family::default(),
+            idempotency: Kept::new(Family::default(), OPERATIONS * RESULTS),
+            reference: Kept::new(Family::default(), OPERATIONS * RESULTS),
             token_refreshes: Family::default(),
             token_seconds_left: Family::default(),
             tokens_shown: Shown::default(),
@@ -355,7 +361,7 @@ impl Metrics {
         for id in OperationId::ALL {
             let operation = Word(id.name());
             for outcome in Outcome::LABELS {
-                drop(self.attempts.get_or_create(&Attempt { operation, outcome: Word(outcome) }));
+                drop(self.attempts.family().get_or_create(&Attempt { operation, outcome: Word(outcome) }));
             }
             if id.operation().kind != OperationKind::Read {
                 drop(self.unknown_outcomes.get_or_create(&Operation { operation }));
@@ -369,14 +375,18 @@ impl Metrics {
         registry.register(
             "request_duration_seconds",
             "From the request's head to its answer",
-            self.request_duration.clone(),
+            self.request_duration.family().clone(),
         );
-        registry.register("upstream_attempts", "Tries upstream by outcome", self.attempts.clone());
-        registry.register("upstream_duration_seconds", "One try upstream", self.upstream_duration.clone());
+        registry.register("upstream_attempts", "Tries upstream by outcome", self.attempts.family().clone());
+        registry.register("upstream_duration_seconds", "One try upstream", self.upstream_duration.family().clone());
         registry.register("in_flight", "Requests under way", self.in_flight.clone());
         registry.register("rate_limited", "Requests refused for the merchant's limit", self.rate_limited.clone());
-        registry.register("idempotency", "How creates and updates fared with their ids", self.idempotency.clone());
-        registry.register("reference", "Where an account's members came from", self.reference.clone());
+        registry.register(
+            "idempotency",
+            "How creates and updates fared with their ids",
+            self.idempotency.family().clone(),
+        );
+        registry.register("reference", "Where an account's members came from", self.reference.family().clone());
         registry.register("token_refreshes", "Token calls by result", self.token_refreshes.clone());
         registry.register("token_seconds_left", "Time a token is still good for", self.token_seconds_left.clone());
         registry.register(
@@ -515,14 +525,21 @@ impl Metrics {
         let merchant = Name(seen.about.merchant.as_ref().map(|merchant| Arc::clone(&merchant.name)));
         let reason = Word(seen.reason.map_or("none", crate::error::Reason::code));
         self.requests.get_or_create(&Request { merchant, operation, status, source, reason }).inc();
-        self.request_duration.get_or_create(&Duration { operation, source }).observe(seconds);
+        let place = seen.about.operation.map_or(OPERATIONS, |operation| operation.id as usize) * SOURCES;
+        let place = place + seen.source as usize;
+        self.request_duration.with(place, || Duration { operation, source }, |series| series.observe(seconds));
     }
 
     /// One try upstream ended.
     pub fn attempted(&self, operation: OperationId, outcome: &'static str, seconds: f64) {
-        let operation = Word(operation.name());
-        self.attempts.get_or_create(&Attempt { operation, outcome: Word(outcome) }).inc();
-        self.upstream_duration.get_or_create(&Operation { operation }).observe(seconds);
+        let (name, first) = (Word(operation.name()), operation as usize * Outcome::LABELS.len());
+        let which = Outcome::LABELS.iter().position(|label| *label == outcome).map_or(usize::MAX, |at| first + at);
+        let labels = || Attempt { operation: name, outcome: Word(outcome) };
+        self.attempts.with(which, labels, |series| {
+            series.inc();
+        });
+        let labels = || Operation { operation: name };
+        self.upstream_duration.with(operation as usize, labels, |series| series.observe(seconds));
     }
 
     /// A merchant's gauge of requests under way, to be kept: it moves twice a request.
@@ -561,9 +578,11 @@ impl Metrics {
             Recognition::Conflict => "conflict",
             Recognition::InProgress => "in_progress",
         };
-        self.idempotency
-            .get_or_create(&OperationResult { operation: Word(operation.name()), result: Word(result) })
-            .inc();
+        let labels = || OperationResult { operation: Word(operation.name()), result: Word(result) };
+        let place = operation as usize * RESULTS + recognition as usize;
+        self.idempotency.with(place, labels, |series| {
+            series.inc();
+        });
     }
 
     /// An account was looked up.
@@ -574,9 +593,11 @@ impl Metrics {
             ReferenceSource::Caller => "caller",
             ReferenceSource::Missing => "missing",
         };
-        self.reference
-            .get_or_create(&OperationResult { operation: Word(operation.name()), result: Word(result) })
-            .inc();
+        let labels = || OperationResult { operation: Word(operation.name()), result: Word(result) };
+        let place = operation as usize * RESULTS + source as usize;
+        self.reference.with(place, labels, |series| {
+            series.inc();
+        });
     }
 
     /// A token call ended.

@@ -1,6 +1,7 @@
 //! What the outside may see: log lines, metrics and spans.
 
 pub mod exposition;
+mod kept;
 pub mod log;
 pub mod metrics;
 #[cfg(feature = "otlp")]
