@@ -217,7 +217,7 @@ fn whole(criterion: &mut Criterion) {
 }
 
 fn intent(document: &Document, number: usize) -> Intent {
-    let (id, transaction) = (format!("{number:032}"), format!("t{number:031}"));
+    let (id, transaction): (Arc<str>, Arc<str>) = (format!("{number:032}").into(), format!("t{number:031}").into());
     Intent {
         merchant: "merchant0".into(),
         operation: OperationId::SnapCreate,

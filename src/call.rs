@@ -154,11 +154,11 @@ pub struct Checked {
 pub struct Ids {
     /// `X-EXTERNAL-ID` or `A-Correlation-ID` as it will be sent; absent in classic get and update,
     /// where it is the record's.
-    pub header: Option<String>,
+    pub header: Option<Arc<str>>,
     /// Whether the gateway made the header's value.
     pub header_made: bool,
     /// `trxId` or `transactionId` of a create or update, where there is one already.
-    pub transaction: Option<String>,
+    pub transaction: Option<Arc<str>>,
     /// Whether the gateway made the transaction's id, so that it has to be put into the body.
     pub transaction_made: bool,
 }

@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-/// Does the work; `tasks` counts it until it is done.
+/// Does the work; `tasks` counts it until it is done. It only gets on while it is polled, or once it is
+/// dropped. To be called within a runtime, on which it then goes on, wherever it is dropped.
 pub fn outlive<F>(tasks: &TaskTracker, work: F) -> Outliving<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    Outliving { work: Some(Box::pin(tasks.track_future(work))) }
+    Outliving { work: Some(Box::pin(tasks.track_future(work))), runtime: Handle::try_current().ok() }
 }
 
 /// Work under way.
@@ -22,6 +23,8 @@ where
 pub struct Outliving<T: Send + 'static> {
     /// Absent once it is done.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    /// Absent only outside a runtime, where the layers' timers could not work either.
+    runtime: Option<Handle>,
 }
 
 impl<T: Send> Future for Outliving<T> {
@@ -37,8 +40,7 @@ impl<T: Send> Future for Outliving<T> {
 
 impl<T: Send + 'static> Drop for Outliving<T> {
     fn drop(&mut self) {
-        // Without a runtime the process ends, and what was begun is found in doubt by the next one.
-        if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+        if let (Some(work), Some(runtime)) = (self.work.take(), &self.runtime) {
             runtime.spawn(work);
         }
     }
@@ -65,6 +67,17 @@ mod tests {
         assert_eq!(tasks.len(), 1, "it is under way");
         tasks.close();
         tasks.wait().await;
+        assert_eq!(seen.await, Ok("done"));
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_wherever_its_waiter_leaves() {
+        let (tasks, (done, seen)) = (TaskTracker::new(), oneshot::channel());
+        let work = outlive(&tasks, async {
+            tokio::task::yield_now().await;
+            done.send("done").unwrap();
+        });
+        std::thread::spawn(|| drop(work)).join().unwrap();
         assert_eq!(seen.await, Ok("done"));
     }
 

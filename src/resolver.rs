@@ -92,7 +92,7 @@ pub struct Name {
 
 impl Name {
     fn of(intent: &Intent) -> Self {
-        Self { merchant: Arc::clone(&intent.merchant), operation: intent.operation, id: intent.id.clone() }
+        Self { merchant: Arc::clone(&intent.merchant), operation: intent.operation, id: (*intent.id).to_owned() }
     }
 }
 

@@ -130,15 +130,15 @@ fn completed(operation: &'static Operation, asking: &Asking<'_>, account: Option
 /// The request as `validate` passes it on; nothing where it would be refused for its ids.
 fn checked(operation: &'static Operation, asking: &Asking<'_>) -> Option<Checked> {
     let given = single_header(&asking.head.headers, operation.dialect.id_header()).ok()?;
-    let given = given.filter(|id| !id.is_empty()).map(ToOwned::to_owned);
+    let given = given.filter(|id| !id.is_empty()).map(Into::into);
     let flow_is_recorded = operation.dialect == Dialect::Classic && operation.kind != OperationKind::Create;
     let text = |name: &str| asking.body.as_ref()?.root().member(name)?.as_str().filter(|text| !text.is_empty());
-    let transaction = operation.key.and_then(|key| text(key.transaction)).map(ToOwned::to_owned);
+    let transaction = operation.key.and_then(|key| text(key.transaction)).map(Into::into);
     let transaction_made = transaction.is_none() && operation.dialect == Dialect::Classic && operation.key.is_some();
     let ids = Ids {
         header_made: given.is_none() && !flow_is_recorded,
-        header: given.or_else(|| (!flow_is_recorded).then(|| ID.to_owned())),
-        transaction: transaction.or_else(|| transaction_made.then(|| ID.to_owned())),
+        header: given.or_else(|| (!flow_is_recorded).then(|| ID.into())),
+        transaction: transaction.or_else(|| transaction_made.then(|| ID.into())),
         transaction_made,
     };
     let query = asking.query.to_vec();

@@ -385,8 +385,8 @@ fn describe_doubt(doubt: &Doubt) -> Value {
     json!({
         "merchant": &*intent.merchant,
         "operation": intent.operation.name(),
-        "id": intent.id,
-        "transaction": intent.sent.transaction,
+        "id": &*intent.id,
+        "transaction": intent.sent.transaction.as_deref(),
         "number": number,
         "since": iso8601(doubt.since),
     })

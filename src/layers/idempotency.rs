@@ -279,8 +279,8 @@ fn known_by_transaction_alone(call: &Call<Checked>) -> bool {
 
 /// The ids by which a request is known and sent.
 struct Ids {
-    id: String,
-    transaction: Option<String>,
+    id: Arc<str>,
+    transaction: Option<Arc<str>>,
     sent: SentIds,
 }
 

@@ -331,7 +331,7 @@ fn reply(call: &Call<()>, checked: &Checked, plan: &Plan, answer: Answer, learne
     }
     if checked.ids.header_made
         && operation.kind == OperationKind::Create
-        && let Some(Ok(id)) = checked.ids.header.as_ref().map(HeaderValue::try_from)
+        && let Some(Ok(id)) = checked.ids.header.as_deref().map(HeaderValue::try_from)
         && let Ok(name) = HeaderName::try_from(operation.dialect.id_header())
     {
         headers.insert(name, id);

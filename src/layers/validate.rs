@@ -74,7 +74,7 @@ impl Validate {
     fn ids(&self, operation: &Operation, headers: &HeaderMap, body: Option<&Document>, faults: &mut Vec<Fault>) -> Ids {
         let name = operation.dialect.id_header();
         let mut single = |name: &str| match single_header(headers, name) {
-            Ok(value) => value.filter(|value| !value.is_empty()).map(ToOwned::to_owned),
+            Ok(value) => value.filter(|value| !value.is_empty()),
             Err(fault) => {
                 // The table has already named its own headers.
                 if !faults.iter().any(|known| known.field.eq_ignore_ascii_case(&fault.field)) {
@@ -93,7 +93,8 @@ impl Validate {
             ));
         }
         // The same question asked twice is two questions, and upstream takes an id once.
-        let derived = key.filter(|_| operation.kind != OperationKind::Read).map(|key| id_from_key(&key));
+        let derived = key.filter(|_| operation.kind != OperationKind::Read).map(|key| Arc::from(id_from_key(key)));
+        let made = || derived.clone().unwrap_or_else(|| self.entropy.id().into());
         let flow_is_recorded = operation.dialect == Dialect::Classic && operation.kind != OperationKind::Create;
         if given.is_none() && derived.is_none() && self.refuses_without_key(operation) {
             let already = faults.iter().any(|fault| fault.field == name);
@@ -102,8 +103,7 @@ impl Validate {
             }
         }
         let header_made = given.is_none() && !flow_is_recorded;
-        let header =
-            given.or_else(|| (!flow_is_recorded).then(|| derived.clone().unwrap_or_else(|| self.entropy.id())));
+        let header = given.map(Arc::from).or_else(|| (!flow_is_recorded).then(made));
         let transaction = transaction(operation, body);
         let keyed = operation.body.iter().any(|field| field.need == Need::Keyed);
         if transaction.is_none()
@@ -119,8 +119,7 @@ impl Validate {
         // SNAP's trxId is never made: on create the caller's, on update the record's.
         let transaction_made =
             transaction.is_none() && operation.dialect == Dialect::Classic && operation.key.is_some();
-        let transaction =
-            transaction.or_else(|| transaction_made.then(|| derived.unwrap_or_else(|| self.entropy.id())));
+        let transaction = transaction.map(Arc::from).or_else(|| transaction_made.then(made));
         Ids { header, header_made, transaction, transaction_made }
     }
 
@@ -154,9 +153,9 @@ fn document(operation: &Operation, body: &Bytes) -> Result<Option<Document>, Err
     }
 }
 
-fn transaction(operation: &Operation, body: Option<&Document>) -> Option<String> {
+fn transaction<'a>(operation: &Operation, body: Option<&'a Document>) -> Option<&'a str> {
     let name = operation.key?.transaction;
-    body?.root().member(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
+    body?.root().member(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 /// The first 32 hexadecimal digits of the key's SHA-256 (contract section 1).

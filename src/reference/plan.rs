@@ -185,7 +185,7 @@ impl Draft<'_> {
     /// A value without a record: new ids, and the prefix that a padded number begins with.
     fn otherwise(&self, attach: Attach, fresh: &mut dyn FnMut() -> String) -> Option<String> {
         match attach {
-            Attach::Fresh => Some(self.asked.checked.ids.transaction.clone().unwrap_or_else(fresh)),
+            Attach::Fresh => Some(self.asked.checked.ids.transaction.as_deref().map_or_else(fresh, ToOwned::to_owned)),
             Attach::TransactionId if self.asked.operation.kind == OperationKind::Read => Some(fresh()),
             Attach::Identity(Identity::PartnerServiceId) => {
                 let number = self.asked.text(self.asked.operation.number)?;
@@ -200,7 +200,7 @@ impl Draft<'_> {
         let ids = &self.asked.checked.ids;
         let keyed = self.asked.operation.body.iter().find(|field| field.need == Need::Keyed);
         if let (Some(field), Some(transaction), true) = (keyed, &ids.transaction, ids.transaction_made) {
-            self.set(field.name, transaction.clone());
+            self.set(field.name, (**transaction).to_owned());
         }
     }
 
@@ -262,14 +262,14 @@ impl Draft<'_> {
         if operation.dialect != Dialect::Classic || operation.kind == OperationKind::Create {
             return;
         }
-        let given = self.asked.checked.ids.header.as_ref();
+        let given = self.asked.checked.ids.header.as_deref();
         let known = self.account.and_then(|account| match &account.handle {
             Handle::Classic { correlation_id, .. } => Some(correlation_id),
             Handle::Snap { .. } => None,
         });
         match (given, known) {
             (Some(_), _) if self.on_mismatch == OnMismatch::CallerFirst => {}
-            (_, Some(known)) if given != Some(known) => self.plan.flow = Some(known.clone()),
+            (_, Some(known)) if given != Some(known.as_str()) => self.plan.flow = Some(known.clone()),
             (Some(_), _) => {}
             (None, _) => {
                 let name = operation.dialect.id_header();

@@ -6,8 +6,8 @@
 //! nothing new is begun while that is full. Everything is behind one lock, held for some hundred
 //! nanoseconds; operators' questions, which look at every entry, hold it longer.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,51 +42,24 @@ pub struct MemoryStore {
 /// What is behind the lock.
 #[derive(Debug)]
 struct Kept {
-    /// What has not ended. An id or transaction that is here and on a shelf too was answered earlier,
-    /// and that answer's time is over.
-    open: Open,
+    /// What has not ended. An id or transaction that is here and among the answers too was answered
+    /// earlier, and that answer's time is over.
+    open: Shelf<Arc<Entry>>,
+    /// Creates only, by their transaction; the same as above.
+    open_by_transaction: Shelf<Arc<Entry>>,
+    /// Bytes of what has not ended beyond which nothing new is begun.
+    open_most: usize,
     /// What was answered, by id.
-    by_id: Shelf<Arc<Answered>>,
+    answers: Shelf<Arc<Answered>>,
     /// Answered creates, by their transaction.
-    by_transaction: Shelf<Arc<Answered>>,
+    answers_by_transaction: Shelf<Arc<Answered>>,
+    /// By whole number.
     accounts: Shelf<Arc<Account>>,
-    /// Whole numbers by own digits.
-    by_own_digits: Shelf<Arc<[String]>>,
-    /// Whole numbers by `virtualAccountId`.
-    by_account_id: Shelf<Arc<str>>,
-    /// Padded prefixes by merchant and bank; as many as there are merchants and banks.
-    prefixes: Shelf<Arc<str>>,
-}
-
-/// What is begun or in doubt.
-#[derive(Debug, Default)]
-struct Open {
-    by_id: HashMap<String, Arc<Entry>>,
-    /// Creates only.
-    by_transaction: HashMap<String, Arc<Entry>>,
-    bytes: usize,
-    /// Bytes beyond which nothing new is begun.
-    most: usize,
-}
-
-impl Open {
-    fn insert(&mut self, keys: Keys, entry: &Arc<Entry>) {
-        self.remove(&keys);
-        self.bytes += entry.bytes();
-        self.by_id.insert(keys.id, Arc::clone(entry));
-        if let Some(key) = keys.transaction {
-            self.by_transaction.insert(key, Arc::clone(entry));
-        }
-    }
-
-    fn remove(&mut self, keys: &Keys) -> Option<Arc<Entry>> {
-        if let Some(key) = &keys.transaction {
-            self.by_transaction.remove(key);
-        }
-        let entry = self.by_id.remove(&keys.id)?;
-        self.bytes = self.bytes.saturating_sub(entry.bytes());
-        Some(entry)
-    }
+    by_own_digits: Shelf<Namesakes>,
+    /// Of the classic generation, by `virtualAccountId`. Whether it is the number's newest is to be asked.
+    by_account_id: Shelf<Arc<Account>>,
+    /// As many as there are merchants and banks.
+    prefixes: Shelf<Prefix>,
 }
 
 /// What has no answer.
@@ -117,10 +90,34 @@ impl Entry {
 struct Answered {
     merchant: Arc<str>,
     operation: OperationId,
+    id: Arc<str>,
+    transaction: Option<Arc<str>>,
     meaning: Meaning,
     answer: Arc<StoredAnswer>,
     expires: Timestamp,
     transaction_expires: Timestamp,
+}
+
+/// Accounts of one merchant and generation that share own digits: one, but for chance.
+#[derive(Debug)]
+struct Namesakes {
+    /// As it was when it was entered: only its number counts.
+    first: Arc<Account>,
+    others: Vec<Arc<Account>>,
+}
+
+impl Namesakes {
+    fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+/// The padded prefix of a merchant's numbers at a bank.
+#[derive(Debug)]
+struct Prefix {
+    merchant: Arc<str>,
+    bank: Box<str>,
+    prefix: Box<str>,
 }
 
 /// Whose an id or transaction is.
@@ -129,23 +126,11 @@ enum Owner {
     Answered(Arc<Answered>),
 }
 
-/// What an intent is known by.
-struct Keys {
-    id: String,
-    transaction: Option<String>,
-}
-
-impl Keys {
-    fn of(intent: &Intent) -> Self {
-        Self { id: id_key(intent), transaction: transaction_key(intent) }
-    }
-}
-
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = self.lock();
         f.debug_struct("MemoryStore")
-            .field("answers", &kept.by_id.len())
+            .field("answers", &kept.answers.len())
             .field("accounts", &kept.accounts.len())
             .finish_non_exhaustive()
     }
@@ -161,9 +146,12 @@ impl MemoryStore {
         let index = size(accounts_bytes / 4);
         Self {
             kept: Mutex::new(Kept {
-                open: Open { most: size(open), ..Open::default() },
-                by_id: Shelf::new(answers),
-                by_transaction: Shelf::new(answers),
+                // Nothing makes room there: what is new is refused.
+                open: Shelf::new(usize::MAX),
+                open_by_transaction: Shelf::new(usize::MAX),
+                open_most: size(open),
+                answers: Shelf::new(answers),
+                answers_by_transaction: Shelf::new(answers),
                 accounts: Shelf::new(size(accounts_bytes / 2)),
                 by_own_digits: Shelf::new(index),
                 by_account_id: Shelf::new(index),
@@ -178,7 +166,7 @@ impl MemoryStore {
     pub fn bytes(&self) -> u64 {
         let kept = self.lock();
         let accounts = kept.accounts.bytes() + kept.by_own_digits.bytes() + kept.by_account_id.bytes();
-        let all = kept.open.bytes + kept.by_id.bytes() + kept.by_transaction.bytes() + accounts;
+        let all = kept.open.bytes() + kept.answers.bytes() + kept.answers_by_transaction.bytes() + accounts;
         u64::try_from(all).unwrap_or(u64::MAX)
     }
 
@@ -193,7 +181,7 @@ impl MemoryStore {
 
     /// Every account it has.
     pub(super) fn every_account(&self) -> Vec<Arc<Account>> {
-        self.lock().accounts.iter().map(|(_, account)| Arc::clone(account)).collect()
+        self.lock().accounts.iter().cloned().collect()
     }
 
     fn keep(&self, kept: &mut Kept, account: Arc<Account>) {
@@ -204,25 +192,76 @@ impl MemoryStore {
     }
 }
 
+/// Ids of one merchant and space.
+fn same_id(one: (&str, OperationId, &str), other: &Intent) -> bool {
+    let (merchant, operation, id) = one;
+    *id == *other.id && *merchant == *other.merchant && space(operation) == space(other.operation)
+}
+
+/// Transactions of one merchant and operation.
+fn same_transaction(one: (&str, OperationId, Option<&Arc<str>>), other: &Intent) -> bool {
+    let (merchant, operation, transaction) = one;
+    transaction == other.transaction.as_ref() && *merchant == *other.merchant && operation == other.operation
+}
+
+impl Entry {
+    fn has_id_of(&self, other: &Intent) -> bool {
+        same_id((&self.intent.merchant, self.intent.operation, &self.intent.id), other)
+    }
+
+    fn has_transaction_of(&self, other: &Intent) -> bool {
+        same_transaction((&self.intent.merchant, self.intent.operation, self.intent.transaction.as_ref()), other)
+    }
+}
+
+impl Answered {
+    fn has_id_of(&self, other: &Intent) -> bool {
+        same_id((&self.merchant, self.operation, &self.id), other)
+    }
+
+    fn has_transaction_of(&self, other: &Intent) -> bool {
+        same_transaction((&self.merchant, self.operation, self.transaction.as_ref()), other)
+    }
+}
+
+/// What an intent's id and transaction are found by.
+fn by_id(intent: &Intent) -> impl Hash {
+    (&*intent.merchant, space(intent.operation), &*intent.id)
+}
+
+fn by_transaction(intent: &Intent) -> Option<impl Hash> {
+    intent.transaction.as_deref().map(|transaction| (&*intent.merchant, intent.operation, transaction))
+}
+
+/// Whether an account is a merchant's of that generation.
+fn is_of(account: &Account, merchant: &str, dialect: Dialect) -> bool {
+    *account.merchant == *merchant && account.dialect() == dialect
+}
+
 impl Kept {
-    fn owner(&mut self, keys: &Keys, now: Timestamp) -> Option<Owner> {
-        if let Some(entry) = self.open.by_id.get(&keys.id) {
+    fn owner(&mut self, intent: &Intent, now: Timestamp) -> Option<Owner> {
+        let place = self.open.place(by_id(intent));
+        if let Some(entry) = self.open.get(place, |entry| entry.has_id_of(intent)) {
             return Some(Owner::Open(Arc::clone(entry)));
         }
-        if let Some(answered) = self.by_id.get(&keys.id).filter(|answered| now < answered.expires) {
+        let place = self.answers.place(by_id(intent));
+        let answered = self.answers.get(place, |answered| answered.has_id_of(intent));
+        if let Some(answered) = answered.filter(|answered| now < answered.expires) {
             return Some(Owner::Answered(Arc::clone(answered)));
         }
-        let key = keys.transaction.as_ref()?;
-        if let Some(entry) = self.open.by_transaction.get(key) {
+        let place = self.open_by_transaction.place(by_transaction(intent)?);
+        if let Some(entry) = self.open_by_transaction.get(place, |entry| entry.has_transaction_of(intent)) {
             return Some(Owner::Open(Arc::clone(entry)));
         }
-        let answered = self.by_transaction.get(key).filter(|answered| now < answered.transaction_expires)?;
+        let place = self.answers_by_transaction.place(by_transaction(intent)?);
+        let answered = self.answers_by_transaction.get(place, |answered| answered.has_transaction_of(intent));
+        let answered = answered.filter(|answered| now < answered.transaction_expires)?;
         Some(Owner::Answered(Arc::clone(answered)))
     }
 
-    fn look_up(&mut self, intent: &Intent, keys: &Keys, now: Timestamp) -> Begun {
+    fn look_up(&mut self, intent: &Intent, now: Timestamp) -> Begun {
         let same = |operation, meaning| operation == intent.operation && meaning == intent.meaning;
-        match self.owner(keys, now) {
+        match self.owner(intent, now) {
             None => Begun::Fresh,
             Some(Owner::Open(entry)) if same(entry.intent.operation, entry.intent.meaning) => {
                 Begun::InDoubt(entry.intent.sent.clone())
@@ -235,136 +274,176 @@ impl Kept {
     }
 
     /// Records what is new, where there is room.
-    fn admit(&mut self, intent: &Intent, keys: Keys, now: Timestamp) -> Result<(), StoreError> {
+    fn admit(&mut self, intent: &Intent, now: Timestamp) -> Result<(), StoreError> {
         let entry = Entry::new(intent, None, now);
-        if self.open.bytes + entry.bytes() > self.open.most {
-            let (many, bytes) = (self.open.by_id.len(), self.open.most);
+        if self.open.bytes() + entry.bytes() > self.open_most {
+            let (many, bytes) = (self.open.len(), self.open_most);
             return Err(StoreError(format!(
                 "{many} creates and updates are under way or in doubt, as many as fit into {bytes} bytes \
                  (a quarter of idempotency.memory)"
             )));
         }
-        self.open.insert(keys, &entry);
+        self.open(intent, &entry);
         Ok(())
     }
 
-    fn answer(&mut self, intent: &Intent, keys: Keys, answer: Arc<StoredAnswer>, now: Timestamp) {
-        self.open.remove(&keys);
-        let bytes = keys.id.len() + answer_bytes(&answer) + ENTRY_OVERHEAD;
+    fn open(&mut self, intent: &Intent, entry: &Arc<Entry>) {
+        let place = self.open.place(by_id(intent));
+        self.open.put(place, Arc::clone(entry), entry.bytes(), |known| known.has_id_of(intent));
+        if let Some(by) = by_transaction(intent) {
+            let place = self.open_by_transaction.place(by);
+            self.open_by_transaction.put(place, Arc::clone(entry), 0, |known| known.has_transaction_of(intent));
+        }
+    }
+
+    fn end(&mut self, intent: &Intent) {
+        let place = self.open.place(by_id(intent));
+        self.open.remove(place, |known| known.has_id_of(intent));
+        if let Some(by) = by_transaction(intent) {
+            let place = self.open_by_transaction.place(by);
+            self.open_by_transaction.remove(place, |known| known.has_transaction_of(intent));
+        }
+    }
+
+    fn answer(&mut self, intent: &Intent, answer: Arc<StoredAnswer>, now: Timestamp) {
+        self.end(intent);
+        let bytes = intent.id.len() * 2 + answer_bytes(&answer) + ENTRY_OVERHEAD;
         let answered = Arc::new(Answered {
             merchant: Arc::clone(&intent.merchant),
             operation: intent.operation,
+            id: Arc::clone(&intent.id),
+            transaction: intent.transaction.clone(),
             meaning: intent.meaning,
             answer,
             expires: after(now, intent.retention),
             transaction_expires: after(now, intent.transaction_retention),
         });
-        self.by_id.put(keys.id, Arc::clone(&answered), bytes);
-        self.by_id.make_room(|answered| answered.expires <= now);
-        if let Some(key) = keys.transaction {
-            self.by_transaction.put(key, answered, bytes);
-            self.by_transaction.make_room(|answered| answered.transaction_expires <= now);
+        let place = self.answers.place(by_id(intent));
+        self.answers.put(place, Arc::clone(&answered), bytes, |known| known.has_id_of(intent));
+        self.answers.make_room(|answered| answered.expires <= now);
+        if let Some(by) = by_transaction(intent) {
+            let place = self.answers_by_transaction.place(by);
+            self.answers_by_transaction.put(place, answered, bytes, |known| known.has_transaction_of(intent));
+            self.answers_by_transaction.make_room(|answered| answered.transaction_expires <= now);
         }
     }
 
-    fn doubt(&mut self, intent: &Intent, keys: Keys, now: Timestamp) {
-        let since = self.open.by_id.get(&keys.id).and_then(|entry| entry.in_doubt).unwrap_or(now);
-        self.open.insert(keys, &Entry::new(intent, Some(since), now));
+    fn doubt(&mut self, intent: &Intent, now: Timestamp) {
+        let place = self.open.place(by_id(intent));
+        let known = self.open.get(place, |known| known.has_id_of(intent));
+        let since = known.and_then(|entry| entry.in_doubt).unwrap_or(now);
+        self.open(intent, &Entry::new(intent, Some(since), now));
     }
 
-    fn forget(&mut self, keys: &Keys) {
-        self.open.remove(keys);
-        self.by_id.remove(&keys.id);
-        if let Some(key) = &keys.transaction {
-            self.by_transaction.remove(key);
+    fn forget(&mut self, intent: &Intent) {
+        self.end(intent);
+        let place = self.answers.place(by_id(intent));
+        self.answers.remove(place, |known| known.has_id_of(intent));
+        if let Some(by) = by_transaction(intent) {
+            let place = self.answers_by_transaction.place(by);
+            self.answers_by_transaction.remove(place, |known| known.has_transaction_of(intent));
         }
+    }
+
+    fn account(&mut self, merchant: &str, dialect: Dialect, digits: &str) -> Option<&Arc<Account>> {
+        let place = self.accounts.place((merchant, dialect, digits));
+        self.accounts.get(place, |account| account.digits() == digits && is_of(account, merchant, dialect))
     }
 
     /// Whether it is the newest of its number.
     fn keep(&mut self, account: &Arc<Account>) -> bool {
-        let (merchant, dialect, digits) = (&account.merchant, account.dialect(), account.digits());
-        let key = account_key(merchant, dialect, digits);
-        let is_current = self.accounts.get(&key).is_none_or(|known| known.created <= account.created);
+        let (merchant, dialect, digits) = (&*account.merchant, account.dialect(), account.digits());
+        let is_current = self.account(merchant, dialect, digits).is_none_or(|known| known.created <= account.created);
         if is_current {
-            let bytes = account_bytes(&key, account);
-            self.accounts.put(key, Arc::clone(account), bytes);
+            let place = self.accounts.place((merchant, dialect, digits));
+            let is_meant = |known: &Arc<Account>| known.digits() == digits && is_of(known, merchant, dialect);
+            self.accounts.put(place, Arc::clone(account), account_bytes(account), is_meant);
         }
         if !account.own_digits.is_empty() {
-            self.index_own_digits(account, dialect);
+            self.index_own_digits(account);
         }
         match &account.handle {
             Handle::Classic { account_id, .. } => {
-                let key = account_key(merchant, dialect, account_id);
-                let bytes = key.len() + digits.len() + ENTRY_OVERHEAD;
-                self.by_account_id.put(key, digits.into(), bytes);
+                let place = self.by_account_id.place((merchant, account_id));
+                let is_meant = |known: &Arc<Account>| is_called(known, merchant, account_id);
+                self.by_account_id.put(place, Arc::clone(account), ENTRY_OVERHEAD, is_meant);
             }
-            Handle::Snap { partner_service_id, .. } => {
-                if let Some(bank) = &account.bank_code {
-                    let key = prefix_key(merchant, bank);
-                    if self.prefixes.get(&key).is_none_or(|known| **known != **partner_service_id) {
-                        self.prefixes.put(key, partner_service_id.as_str().into(), 1);
-                    }
-                }
-            }
+            Handle::Snap { partner_service_id, .. } => self.learn_prefix(account, partner_service_id),
         }
         is_current
     }
 
-    fn index_own_digits(&mut self, account: &Account, dialect: Dialect) {
-        let key = account_key(&account.merchant, dialect, &account.own_digits);
-        let known = self.by_own_digits.get(&key).cloned();
-        let numbers = known.as_deref().unwrap_or_default();
-        if numbers.iter().any(|number| number == account.digits()) || numbers.len() >= NAMESAKES_MAX {
-            return;
+    fn index_own_digits(&mut self, account: &Arc<Account>) {
+        let (merchant, dialect, own) = (&*account.merchant, account.dialect(), account.own_digits.as_str());
+        let place = self.by_own_digits.place((merchant, dialect, own));
+        let is_meant = |known: &Namesakes| known.first.own_digits == own && is_of(&known.first, merchant, dialect);
+        let known = self.by_own_digits.remove(place, is_meant);
+        let mut others: Vec<_> =
+            known.into_iter().flat_map(|known| std::iter::once(known.first).chain(known.others)).collect();
+        others.retain(|other| other.digits() != account.digits());
+        others.truncate(NAMESAKES_MAX - 1);
+        let bytes = (others.len() + 1) * ENTRY_OVERHEAD;
+        self.by_own_digits.put(place, Namesakes { first: Arc::clone(account), others }, bytes, is_meant);
+    }
+
+    fn learn_prefix(&mut self, account: &Account, prefix: &str) {
+        let (merchant, Some(bank)) = (&account.merchant, account.bank_code.as_deref()) else { return };
+        let place = self.prefixes.place((&**merchant, bank));
+        let is_meant = |known: &Prefix| *known.bank == *bank && known.merchant == *merchant;
+        if self.prefixes.get(place, is_meant).is_none_or(|known| *known.prefix != *prefix) {
+            let learnt = Prefix { merchant: Arc::clone(merchant), bank: bank.into(), prefix: prefix.into() };
+            self.prefixes.put(place, learnt, 1, is_meant);
         }
-        let numbers: Arc<[String]> = numbers.iter().cloned().chain([account.digits().to_owned()]).collect();
-        let bytes = key.len() + numbers.len() * 48 + ENTRY_OVERHEAD;
-        self.by_own_digits.put(key, numbers, bytes);
     }
 
     fn find(&mut self, merchant: &str, dialect: Dialect, query: &AccountQuery) -> Option<Arc<Account>> {
         if !query.account_id.is_empty() {
-            let number = self.by_account_id.get(&account_key(merchant, dialect, &query.account_id))?;
-            let key = account_key(merchant, dialect, number);
-            let account = self.accounts.get(&key)?;
+            let place = self.by_account_id.place((merchant, &query.account_id));
+            let known = self.by_account_id.get(place, |known| is_called(known, merchant, &query.account_id))?;
+            let known = Arc::clone(known);
+            let account = self.account(merchant, dialect, known.digits())?;
             // A newer life of the number has another id; the old id then finds nothing.
-            let current =
-                matches!(&account.handle, Handle::Classic { account_id, .. } if *account_id == query.account_id);
-            return current.then(|| Arc::clone(account));
+            return is_called(account, merchant, &query.account_id).then(|| Arc::clone(account));
         }
-        let key = account_key(merchant, dialect, &query.digits);
-        let account = self.accounts.get(&key).cloned();
+        let account = self.account(merchant, dialect, &query.digits).cloned();
         if query.whole {
             return account;
         }
-        let namesakes = self.by_own_digits.get(&key).cloned();
-        let mut others = namesakes.iter().flat_map(|numbers| numbers.iter()).filter(|number| **number != query.digits);
-        match (account, others.next(), others.next()) {
-            (Some(account), None, _) => Some(account),
-            (None, Some(only), None) => self.accounts.get(&account_key(merchant, dialect, only)).cloned(),
+        let own = query.digits.as_str();
+        let place = self.by_own_digits.place((merchant, dialect, own));
+        let is_meant = |known: &Namesakes| known.first.own_digits == own && is_of(&known.first, merchant, dialect);
+        let only = {
+            let namesakes = self.by_own_digits.get(place, is_meant);
+            let mut others = namesakes.into_iter().flat_map(Namesakes::iter).filter(|other| other.digits() != own);
+            (others.next().cloned(), others.next().is_some())
+        };
+        match (account, only) {
+            (Some(account), (None, _)) => Some(account),
+            (None, (Some(only), false)) => self.account(merchant, dialect, only.digits()).cloned(),
             _ => None,
         }
     }
 
     /// Everything whose id or transaction is asked for, and until when it is known by that.
     fn known(&self, id: &str, now: Timestamp) -> Vec<Known> {
-        let wanted = |key: &str| key.rsplit('\n').next() == Some(id);
-        let open_by_id = self.open.by_id.iter().map(|(key, entry)| (key, entry, entry.expires));
-        let open_by_transaction =
-            self.open.by_transaction.iter().map(|(key, entry)| (key, entry, entry.transaction_expires));
-        let open =
-            open_by_id.chain(open_by_transaction).filter(|(key, ..)| wanted(key)).map(|(_, entry, expires)| Known {
-                merchant: Arc::clone(&entry.intent.merchant),
-                operation: entry.intent.operation,
-                state: "in_doubt",
-                status: None,
-                expires,
-            });
-        let by_id = self.by_id.iter().map(|(key, answered)| (key, answered, answered.expires));
-        let by_transaction =
-            self.by_transaction.iter().map(|(key, answered)| (key, answered, answered.transaction_expires));
-        let answered = by_id.chain(by_transaction).filter(|(key, _, expires)| wanted(key) && now < *expires);
-        let answered = answered.map(|(_, answered, expires)| Known {
+        let is_asked = |given: &Option<Arc<str>>| given.as_deref() == Some(id);
+        let by_id = self.open.iter().filter(|entry| *entry.intent.id == *id).map(|entry| (entry, entry.expires));
+        let by_transaction = self.open_by_transaction.iter().filter(|entry| is_asked(&entry.intent.transaction));
+        let open = by_id.chain(by_transaction.map(|entry| (entry, entry.transaction_expires)));
+        let open = open.map(|(entry, expires)| Known {
+            merchant: Arc::clone(&entry.intent.merchant),
+            operation: entry.intent.operation,
+            state: "in_doubt",
+            status: None,
+            expires,
+        });
+        let by_id = self.answers.iter().filter(|answered| *answered.id == *id);
+        let by_transaction = self.answers_by_transaction.iter().filter(|answered| is_asked(&answered.transaction));
+        let answered = by_id
+            .map(|answered| (answered, answered.expires))
+            .chain(by_transaction.map(|answered| (answered, answered.transaction_expires)))
+            .filter(|(_, expires)| now < *expires);
+        let answered = answered.map(|(answered, expires)| Known {
             merchant: Arc::clone(&answered.merchant),
             operation: answered.operation,
             state: "answered",
@@ -375,12 +454,15 @@ impl Kept {
     }
 }
 
+fn is_called(account: &Account, merchant: &str, id: &str) -> bool {
+    matches!(&account.handle, Handle::Classic { account_id, .. } if account_id == id) && *account.merchant == *merchant
+}
+
 impl Store for MemoryStore {
     fn begin<'a>(&'a self, intent: &'a Intent, now: Timestamp) -> BoxFuture<'a, Result<Begun, StoreError>> {
-        let keys = Keys::of(intent);
         let mut kept = self.lock();
-        let begun = kept.look_up(intent, &keys, now);
-        let admitted = if matches!(begun, Begun::Fresh) { kept.admit(intent, keys, now) } else { Ok(()) };
+        let begun = kept.look_up(intent, now);
+        let admitted = if matches!(begun, Begun::Fresh) { kept.admit(intent, now) } else { Ok(()) };
         ready(admitted.map(|()| begun)).boxed()
     }
 
@@ -391,14 +473,13 @@ impl Store for MemoryStore {
         learned: Option<Arc<Account>>,
         now: Timestamp,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let keys = Keys::of(intent);
         let mut kept = self.lock();
         match end {
-            End::Answered(answer) => kept.answer(intent, keys, answer, now),
+            End::Answered(answer) => kept.answer(intent, answer, now),
             End::InDoubt | End::Released
-                if matches!(kept.look_up(intent, &keys, now), Begun::Answered(_) | Begun::Conflict) => {}
-            End::InDoubt => kept.doubt(intent, keys, now),
-            End::Released => kept.forget(&keys),
+                if matches!(kept.look_up(intent, now), Begun::Answered(_) | Begun::Conflict) => {}
+            End::InDoubt => kept.doubt(intent, now),
+            End::Released => kept.forget(intent),
         }
         if let Some(account) = learned {
             self.keep(&mut kept, account);
@@ -421,7 +502,10 @@ impl Store for MemoryStore {
     }
 
     fn prefix<'a>(&'a self, merchant: &'a str, bank: &'a str) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        let prefix = self.lock().prefixes.get(&prefix_key(merchant, bank)).map(|prefix| prefix.as_ref().to_owned());
+        let mut kept = self.lock();
+        let place = kept.prefixes.place((merchant, bank));
+        let known = kept.prefixes.get(place, |known| *known.bank == *bank && *known.merchant == *merchant);
+        let prefix = known.map(|known| known.prefix.as_ref().to_owned());
         ready(Ok(prefix)).boxed()
     }
 
@@ -437,16 +521,16 @@ impl Store for MemoryStore {
 
     fn take_over(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         let mut kept = self.lock();
-        let lost: Vec<_> = kept.open.by_id.values().filter(|entry| entry.in_doubt.is_none()).cloned().collect();
+        let lost: Vec<_> = kept.open.iter().filter(|entry| entry.in_doubt.is_none()).cloned().collect();
         for entry in lost {
-            kept.doubt(&entry.intent, Keys::of(&entry.intent), now);
+            kept.doubt(&entry.intent, now);
         }
         ready(Ok(())).boxed()
     }
 
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
         let kept = self.lock();
-        let open = kept.open.by_id.values();
+        let open = kept.open.iter();
         let mut doubts: Vec<_> = open.filter_map(|entry| Some((entry.in_doubt?, entry))).collect();
         doubts.sort_by_key(|(since, _)| *since);
         doubts.truncate(limit);
@@ -481,15 +565,6 @@ pub(super) fn id_key(intent: &Intent) -> String {
     joined([&intent.merchant, space(intent.operation), &intent.id])
 }
 
-fn transaction_key(intent: &Intent) -> Option<String> {
-    let transaction = intent.transaction.as_ref()?;
-    Some(joined([&intent.merchant, intent.operation.name(), transaction]))
-}
-
-fn prefix_key(merchant: &str, bank: &str) -> String {
-    joined([merchant, bank])
-}
-
 pub(super) fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {
     joined([merchant, dialect.name(), handle])
 }
@@ -510,8 +585,8 @@ pub(super) fn answer_bytes(answer: &StoredAnswer) -> usize {
 }
 
 /// Bytes of an account, about.
-pub(super) fn account_bytes(key: &str, account: &Account) -> usize {
-    key.len() + account.number.len() * 2 + 256 + ENTRY_OVERHEAD
+pub(super) fn account_bytes(account: &Account) -> usize {
+    account.number.len() * 3 + 256 + ENTRY_OVERHEAD
 }
 
 /// What moka counts.
@@ -598,7 +673,7 @@ mod tests {
         store.take_over(at(5)).await.unwrap();
         let doubts = store.doubts(9).await.unwrap();
         let [doubt] = doubts.as_slice() else { panic!("{doubts:?}") };
-        assert_eq!((doubt.intent.id.as_str(), doubt.since), ("E1", at(5)));
+        assert_eq!((&*doubt.intent.id, doubt.since), ("E1", at(5)));
         assert_eq!((&doubt.intent.request, &doubt.intent.sent), (&left.request, &left.sent));
         assert!(matches!(store.begin(&create("E9", "T1"), at(6)).await, Ok(Begun::InDoubt(sent)) if sent == left.sent));
         assert!(matches!(store.begin(&ended, at(6)).await, Ok(Begun::Answered(_))));

@@ -46,9 +46,9 @@ pub struct Intent {
     /// Which operation.
     pub operation: OperationId,
     /// What identifies it.
-    pub id: String,
+    pub id: Arc<str>,
     /// Of a create: the transaction it is also known by.
-    pub transaction: Option<String>,
+    pub transaction: Option<Arc<str>>,
     /// What it says.
     pub meaning: Meaning,
     /// The body as the caller sent it: what a doubt is settled by.
@@ -65,9 +65,9 @@ pub struct Intent {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SentIds {
     /// `X-EXTERNAL-ID` or `A-Correlation-ID`.
-    pub header: Option<String>,
+    pub header: Option<Arc<str>>,
     /// `trxId` or `transactionId`.
-    pub transaction: Option<String>,
+    pub transaction: Option<Arc<str>>,
 }
 
 /// What a store knows of an intent.

@@ -186,11 +186,11 @@ pub(super) fn create(id: &str, transaction: &str) -> Intent {
     Intent {
         merchant: "sample".into(),
         operation: OperationId::SnapCreate,
-        id: id.to_owned(),
-        transaction: Some(transaction.to_owned()),
+        id: id.into(),
+        transaction: Some(transaction.into()),
         meaning: meaning("{}"),
         request: Bytes::from_static(b"{}"),
-        sent: SentIds { header: Some(id.to_owned()), transaction: Some(transaction.to_owned()) },
+        sent: SentIds { header: Some(id.into()), transaction: Some(transaction.into()) },
         retention: Duration::from_secs(100),
         transaction_retention: Duration::from_secs(1_000),
     }
@@ -248,7 +248,7 @@ async fn another_meaning_is_a_conflict(subject: &mut impl Subject) {
     assert!(matches!(subject.next().begin(&other, at(1)).await, Ok(Begun::Conflict)));
     subject.next().finish(&intent, End::Answered(answer("one")), None, at(1)).await.unwrap();
     assert!(matches!(subject.next().begin(&other, at(1)).await, Ok(Begun::Conflict)));
-    let same_transaction = Intent { id: "E3".to_owned(), ..Intent { meaning: meaning("[]"), ..create("E1", "T1") } };
+    let same_transaction = Intent { id: "E3".into(), ..Intent { meaning: meaning("[]"), ..create("E1", "T1") } };
     assert!(matches!(subject.next().begin(&same_transaction, at(1)).await, Ok(Begun::Conflict)));
     let update = Intent { operation: OperationId::SnapUpdate, transaction: None, ..create("E1", "T1") };
     assert!(matches!(subject.next().begin(&update, at(1)).await, Ok(Begun::Conflict)));
@@ -274,7 +274,7 @@ async fn doubts_are_listed_until_they_end(subject: &mut impl Subject) {
     subject.next().finish(&two, End::InDoubt, None, at(11)).await.unwrap();
     subject.next().finish(&one, End::InDoubt, None, at(12)).await.unwrap();
     let doubts = subject.next().doubts(10).await.unwrap();
-    assert_eq!(doubts.iter().map(|doubt| doubt.intent.id.as_str()).collect::<Vec<_>>(), ["E1", "E2"]);
+    assert_eq!(doubts.iter().map(|doubt| &*doubt.intent.id).collect::<Vec<_>>(), ["E1", "E2"]);
     assert_eq!(doubts[0].intent.request, "{}");
     assert_eq!(subject.next().doubts(1).await.unwrap().len(), 1);
     subject.next().finish(&one, End::Answered(answer("one")), None, at(13)).await.unwrap();
@@ -423,7 +423,7 @@ async fn an_answer_comes_back_whole(subject: &mut impl Subject) {
 async fn a_doubt_comes_back_whole(subject: &mut impl Subject) {
     let intent = Intent {
         request: Bytes::from_static(b"{\"a\": 1}"),
-        sent: SentIds { header: Some("H".to_owned()), transaction: None },
+        sent: SentIds { header: Some("H".into()), transaction: None },
         retention: Duration::from_millis(1_500),
         ..create("E1", "T1")
     };

@@ -62,9 +62,7 @@ impl Cache {
             accounts: Moka::builder()
                 .eviction_policy(lru())
                 .max_capacity(accounts_bytes - aliases)
-                .weigher(|key: &String, account: &Arc<Account>| {
-                    u32::try_from(account_bytes(key, account)).unwrap_or(u32::MAX)
-                })
+                .weigher(|_: &String, account: &Arc<Account>| u32::try_from(account_bytes(account)).unwrap_or(u32::MAX))
                 .build(),
             aliases: Moka::builder()
                 .eviction_policy(lru())

@@ -27,7 +27,7 @@ struct Record {
     answered: bool,
     meaning: Meaning,
     sent: SentIds,
-    transaction: Option<String>,
+    transaction: Option<Arc<str>>,
 }
 
 /// Numbers of rows.

@@ -334,7 +334,7 @@ async fn the_file_of_version_3_opens() {
 
 async fn holds_the_fixture(store: &SqliteStore) {
     let doubts = store.doubts(10).await.unwrap();
-    let since: BTreeMap<&str, _> = doubts.iter().map(|doubt| (doubt.intent.id.as_str(), doubt.since)).collect();
+    let since: BTreeMap<&str, _> = doubts.iter().map(|doubt| (&*doubt.intent.id, doubt.since)).collect();
     assert_eq!(since, BTreeMap::from([("E2", at(5)), ("E3", at(0)), ("E4", at(5))]));
     for (intent, end, learned) in fixture() {
         let begun = store.begin(&intent, at(1_000)).await.unwrap();

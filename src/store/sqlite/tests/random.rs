@@ -88,7 +88,7 @@ impl World {
             Begun::InDoubt(sent) => Intent { id: sent.header.clone().unwrap(), sent, ..intent },
             Begun::Answered(_) | Begun::Conflict => return,
         };
-        let key = (intent.merchant.to_string(), intent.id.clone());
+        let key = (intent.merchant.to_string(), intent.id.to_string());
         self.open.entry(key).or_insert((intent, self.process));
     }
 
@@ -147,7 +147,7 @@ impl World {
         let mut expected: BTreeSet<_> = self.model.doubts(100).await.unwrap().iter().map(key).collect();
         // The model's process never ended; this one's did.
         let lost = self.open.iter().filter(|(_, (_, process))| *process < self.process);
-        expected.extend(lost.map(|(key, _)| key.clone()));
+        expected.extend(lost.map(|(key, _)| (key.0.clone(), key.1.as_str().into())));
         assert_eq!(found, expected);
     }
 
