@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
@@ -315,7 +316,10 @@ fn connect(place: &Place) -> rusqlite::Result<Connection> {
 
 /// What both connections share.
 fn set_bounds(db: &Connection) -> rusqlite::Result<()> {
-    db.set_prepared_statement_cache_capacity(32);
+    // More than there are statements, so that each is compiled once.
+    db.set_prepared_statement_cache_capacity(128);
+    // Otherwise a statement is compiled anew for every value that might ask for another plan.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Negative means KiB. Mapped memory would turn an I/O error into a signal.
     db.pragma_update(None, "cache_size", -CACHE_KIB)?;
     db.pragma_update_and_check(None, "mmap_size", 0, |_| Ok(())).or_else(without_answer)?;

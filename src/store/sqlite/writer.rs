@@ -148,14 +148,25 @@ impl Work {
     /// Records a batch. The outer error is everybody's, the inner ones are one job's.
     fn commit(&mut self, jobs: &[Job]) -> rusqlite::Result<Vec<rusqlite::Result<Done>>> {
         let Self { writer, pruning, .. } = self;
-        let transaction = Transaction::new_unchecked(&writer.db, TransactionBehavior::Immediate)?;
         let now = writer.clock.now();
-        let mut results = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let given = Given { numbers: writer.numbers, now, watching: writer.watching.load(Ordering::Relaxed) };
+        let begin = || Transaction::new_unchecked(&writer.db, TransactionBehavior::Immediate);
+        let mut given = || {
+            let watching = writer.watching.load(Ordering::Relaxed);
             writer.numbers.next += 1;
-            results.push(alone(&transaction, || job.record(&transaction, given))?);
-        }
+            Given { numbers: Numbers { next: writer.numbers.next - 1, ..writer.numbers }, now, watching }
+        };
+        let mut transaction = begin()?;
+        let together: rusqlite::Result<Vec<_>> = jobs.iter().map(|job| job.record(&transaction, given())).collect();
+        let mut results = match together {
+            Ok(done) => done.into_iter().map(Ok).collect(),
+            // As good as none fails. If one does, nothing has been recorded, and each gets a place to go back to.
+            Err(_) => {
+                transaction.finish()?;
+                transaction = begin()?;
+                let each = jobs.iter().map(|job| alone(&transaction, || job.record(&transaction, given())));
+                each.collect::<rusqlite::Result<Vec<_>>>()?
+            }
+        };
         // Under load as much as twice what comes in, so that the file stops growing.
         let limit = if jobs.is_empty() { PRUNE_IDLE } else { 2 * jobs.len() };
         let (pruned, mut effects) = if *pruning { prune(&transaction, now, limit)? } else { (0, vec![]) };
