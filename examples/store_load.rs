@@ -86,11 +86,11 @@ async fn create(store: &SqliteStore, n: usize) -> Result<(), Failure> {
     let intent = Intent {
         merchant: "sample".into(),
         operation: OperationId::SnapCreate,
-        id: format!("{n:032}"),
-        transaction: Some(format!("T{n:031}")),
+        id: format!("{n:032}").into(),
+        transaction: Some(format!("T{n:031}").into()),
         meaning: request.meaning(),
         request: body.clone().into(),
-        sent: SentIds { header: Some(format!("{n:032}")), transaction: Some(format!("T{n:031}")) },
+        sent: SentIds { header: Some(format!("{n:032}").into()), transaction: Some(format!("T{n:031}").into()) },
         retention: Duration::from_secs(48 * 3_600),
         transaction_retention: Duration::from_secs(35 * 86_400),
     };
