@@ -336,6 +336,8 @@ fn configure(db: &Connection) -> Result<(), StoreError> {
         return Err(StoreError("its disk has no shared memory for SQLite's log: use a local disk".to_owned()));
     }
     db.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    // A page that changes often is written to its place once for many changes; opening reads the log once.
+    db.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(())).map_err(failed)?;
     // A burst may make the log large; afterwards the disk gets the space back.
     let limit = db.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()));
     limit.map_err(failed)
@@ -356,6 +358,9 @@ const BUSY: Duration = Duration::from_secs(1);
 const CACHE_KIB: i64 = 8 * 1024;
 
 const LOG_BYTES: i64 = 64 << 20;
+
+/// Pages of 4 KiB in the log before they are written to their places.
+const CHECKPOINT_PAGES: i64 = 8_192;
 
 /// Records that wait for the disk at most.
 const WAITING_MAX: usize = 8192;

@@ -30,11 +30,19 @@ impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let db = connect(path).map_err(|error| explain(&error))?;
         let work = move |questions: std::sync::mpsc::Receiver<Question>| {
-            for question in questions {
-                // A panic costs whoever asked an answer, and the others nothing: the connection only reads.
-                if catch_unwind(AssertUnwindSafe(|| question(&db))).is_err() {
-                    tracing::error!("a read of the store ended in a panic");
+            while let Ok(first) = questions.recv() {
+                // What waits is answered from one state of the file, so that it is locked once. The state is no
+                // older than any of the questions, which are gathered first. Where it cannot be begun, each
+                // question says why.
+                let waiting: Vec<_> = std::iter::once(first).chain(questions.try_iter().take(TOGETHER - 1)).collect();
+                let together = db.unchecked_transaction();
+                for question in waiting {
+                    // A panic costs whoever asked an answer, and the others nothing: the connection only reads.
+                    if catch_unwind(AssertUnwindSafe(|| question(&db))).is_err() {
+                        tracing::error!("a read of the store ended in a panic");
+                    }
                 }
+                drop(together);
             }
         };
         let worker = Worker::start("ayova-reads", work).map_err(|error| StoreError(error.to_string()))?;
@@ -77,3 +85,6 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Questions that wait at most.
 const WAITING_MAX: usize = 1024;
+
+/// Questions that are answered from one state.
+const TOGETHER: usize = 64;
