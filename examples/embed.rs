@@ -1,6 +1,8 @@
 //! The gateway inside another program: an axum server that answers ayova's routes beside its own.
 //!
 //! [`app`] is all there is to it: [`Gateway`] is a tower service, so a router takes it as its fallback.
+//! A create gets on while its future is polled, or after it has been dropped: a server does one or the
+//! other, and so must whatever else calls it.
 //! Without an argument it runs over a simulated Ayoconnect in this process; with one it reads a
 //! configuration file and calls what that names.
 //!

@@ -5,7 +5,7 @@
 //! What cannot be settled stays in the store and visible. How to ask and what an answer means are
 //! `settling`'s and `reference::settle`'s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -172,7 +173,7 @@ impl Resolver {
     /// Where the store cannot do its work.
     pub async fn take_over(&self) -> Result<(), StoreError> {
         self.store.take_over(self.clock.now()).await?;
-        self.count(&self.store.doubts(usize::MAX).await?);
+        self.count(&self.store.doubts(usize::MAX).await?).await;
         Ok(())
     }
 
@@ -195,17 +196,19 @@ impl Resolver {
     }
 
     /// Asks about every doubt that is due, and says how many there are. All of them are looked at:
-    /// old ones that nobody can settle must not hide young ones.
+    /// old ones that nobody can settle must not hide young ones. Requests, which may have to share the one
+    /// thread there is, have their turn after every hundred or so.
     pub async fn look(&self) -> usize {
         let Ok(doubts) = self.store.doubts(usize::MAX).await else { return 0 };
-        self.count(&doubts);
-        self.forget_others(&doubts);
+        self.count(&doubts).await;
+        self.forget_others(&doubts).await;
         let questions = futures_util::stream::iter(&doubts);
         questions.for_each_concurrent(AT_ONCE, |doubt| self.ask_if_due(doubt)).await;
         doubts.len()
     }
 
     async fn ask_if_due(&self, doubt: &Doubt) {
+        consume_budget().await;
         let now = self.clock.now();
         let name = Name::of(&doubt.intent);
         let last = self.asked.lock().get(&name).copied();
@@ -216,18 +219,25 @@ impl Resolver {
     }
 
     /// Puts the gauge right: what has expired, or was not stored, is in doubt no longer.
-    fn count(&self, doubts: &[Doubt]) {
+    async fn count(&self, doubts: &[Doubt]) {
         for operation in OperationId::ALL.into_iter().filter(|id| id.operation().kind != OperationKind::Read) {
-            let count = doubts.iter().filter(|doubt| doubt.intent.operation == operation).count();
-            self.metrics.doubts(operation, i64::try_from(count).unwrap_or(i64::MAX));
+            let mut count = 0;
+            for doubt in doubts {
+                consume_budget().await;
+                count += i64::from(doubt.intent.operation == operation);
+            }
+            self.metrics.doubts(operation, count);
         }
     }
 
-    fn forget_others(&self, doubts: &[Doubt]) {
-        let mut asked = self.asked.lock();
-        if asked.len() > doubts.len() {
-            let present: std::collections::HashSet<Name> = doubts.iter().map(|doubt| Name::of(&doubt.intent)).collect();
-            asked.retain(|name, _| present.contains(name));
+    async fn forget_others(&self, doubts: &[Doubt]) {
+        if self.asked.lock().len() > doubts.len() {
+            let mut present = HashSet::with_capacity(doubts.len());
+            for doubt in doubts {
+                consume_budget().await;
+                present.insert(Name::of(&doubt.intent));
+            }
+            self.asked.lock().retain(|name, _| present.contains(name));
         }
     }
 

@@ -66,6 +66,10 @@ pub struct Surroundings {
 ///
 /// Cloning is cheap and shares everything. It is always ready and never fails: what goes wrong
 /// becomes a response.
+///
+/// A response is worked on where it is polled. A create or update goes on as well once its [`Answering`]
+/// is dropped, in a task of its own among [`tasks`](Self::tasks); one that is kept and not polled stands
+/// still, and its time limits with it. To be called, polled and dropped within a tokio runtime.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     top: Next<Request<Inbound>, Response<Full<Bytes>>>,
@@ -94,6 +98,7 @@ impl Gateway {
 
     /// Builds the stack of another configuration, which takes over from this one at once: what is under way
     /// here is joined there, and levels of limits, tokens and breakers go on where they still mean the same.
+    /// With another transport, what a breaker keeps closed to calls is probed at once.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -231,13 +236,14 @@ struct Kept {
     tasks: TaskTracker,
     flights: Flights,
     asked: Questions,
-    /// Where the breakers' upstream is.
+    /// Where the breakers' upstream is, and the way there.
     base_url: http::Uri,
+    transport: Arc<dyn Transport>,
 }
 
 impl Kept {
     fn new(config: &Config, surroundings: &Surroundings, merchants: &[Arc<Merchant>], before: Option<&Parts>) -> Self {
-        let base_url = config.upstream.base_url.clone();
+        let (base_url, transport) = (config.upstream.base_url.clone(), Arc::clone(&surroundings.transport));
         let Some(Parts { kept: before, .. }) = before else {
             let breakers = Arc::new(Breakers::new(&config.breaker));
             let Surroundings { clock, metrics, .. } = surroundings;
@@ -252,12 +258,15 @@ impl Kept {
                 flights: Flights::default(),
                 asked: Questions::default(),
                 base_url,
+                transport,
             };
         };
-        let breakers = Arc::new(if before.base_url == base_url {
+        let breakers = Arc::new(if before.base_url != base_url {
+            Breakers::new(&config.breaker)
+        } else if Arc::ptr_eq(&before.transport, &transport) {
             before.breakers.renewed(&config.breaker)
         } else {
-            Breakers::new(&config.breaker)
+            before.breakers.over_another_way(&config.breaker)
         });
         let skew = Arc::clone(&before.skew);
         let source = Arc::new(token_source(config, surroundings, (&breakers, &skew)));
@@ -270,6 +279,7 @@ impl Kept {
             flights: before.flights.clone(),
             asked: before.asked.clone(),
             base_url,
+            transport,
         }
     }
 }

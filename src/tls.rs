@@ -4,6 +4,7 @@
 //! certificate, and that what is wrong is said by the configuration's key, never with a file's content.
 //! There is no way to leave a check out. When files are read again is their holder's affair.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -112,9 +113,13 @@ impl ServerTexts {
         digest
     }
 
-    /// What is known of clients' authorities, to tell one content from another.
-    pub(crate) fn authorities(&self) -> Option<&[u8]> {
-        self.client_ca.as_deref()
+    /// The authorities for clients, however the file puts them.
+    ///
+    /// # Errors
+    /// What is no certificate.
+    pub(crate) fn authorities(&self) -> Result<HashSet<CertificateDer<'static>>, Trouble> {
+        let list = self.client_ca.as_deref().map(|text| certificates("client_ca", text)).transpose()?;
+        Ok(list.into_iter().flatten().collect())
     }
 
     /// How a listener with these files shakes hands: HTTP/2 or HTTP/1.1 by ALPN; a client's certificate

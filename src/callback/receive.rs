@@ -4,12 +4,13 @@
 //! nothing and leaves nothing behind, and the answers that make Ayoconnect try again where it cannot be
 //! kept: 503 in SNAP, none at all in classic, where a 5xx would be the end. What is not signed as
 //! configured goes into quarantine and is acknowledged: a refusal would be the end of it, and the
-//! mistake may be ours. Delivers nothing.
+//! mistake may be ours. Says in the log, and not too often, while an address from before a change of the
+//! secret is still called. Delivers nothing.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower::Service;
 
 use super::deliver::Bell;
@@ -72,13 +73,34 @@ struct Receiving {
     means: Means,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Merchant {
     name: Arc<str>,
     /// How long its events are tried.
     retry_for: Duration,
     /// What its callbacks' signatures are held against, if they are.
     check: Option<Check>,
+    /// When it was last said that an address from before is called; of SNAP, then of classic.
+    said: [Mutex<Option<Instant>>; 2],
+}
+
+impl Merchant {
+    /// A callback came by a secret from before, the first or a later one of those.
+    fn came_by_previous(&self, previous: usize, dialect: Dialect, now: Instant) {
+        let [snap, classic] = &self.said;
+        let said = match dialect {
+            Dialect::Snap => snap,
+            Dialect::Classic => classic,
+        };
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_some_and(|said| now < said + PREVIOUS_EVERY) {
+            return;
+        }
+        *said = Some(now);
+        drop(said);
+        let (merchant, dialect) = (&*self.name, dialect.name());
+        tracing::info!(merchant, dialect, previous, "a callback came to the address of a previous secret");
+    }
 }
 
 impl fmt::Debug for Receiver {
@@ -108,7 +130,8 @@ impl Receiver {
         let merchants = config.merchants.iter().filter_map(|merchant| {
             let retry_for = callbacks.deliver_to(merchant)?.retry_for;
             let (name, check) = (Arc::clone(&merchant.name), Check::of(&callbacks.verify, merchant));
-            Some((Arc::clone(&merchant.merchant_code), Merchant { name, retry_for, check }))
+            let said = Default::default();
+            Some((Arc::clone(&merchant.merchant_code), Merchant { name, retry_for, check, said }))
         });
         let upstream = &config.upstream;
         Self(Arc::new(Receiving {
@@ -150,10 +173,13 @@ where
             let (head, body) = request.into_parts();
             let peer = head.extensions.get::<Peer>().map(|peer| peer.0);
             let known = receiving.recognise(head.uri.path()).filter(|_| receiving.may_come(peer, &head.headers));
-            let Some((dialect, merchant)) = known.filter(|_| head.method == Method::POST) else {
+            let Some((dialect, merchant, secret)) = known.filter(|_| head.method == Method::POST) else {
                 receiving.means.metrics.callback_received(None, Intake::Refused);
                 return Ok(empty(StatusCode::NOT_FOUND));
             };
+            if secret > 0 {
+                merchant.came_by_previous(secret, dialect, Instant::now());
+            }
             let (intake, answer) = match read(body).await {
                 Ok(body) => receiving.keep((dialect, merchant), &head, body).await,
                 Err(Unread::TooLarge) => (Intake::Refused, Ok(empty(StatusCode::PAYLOAD_TOO_LARGE))),
@@ -167,25 +193,25 @@ where
 }
 
 impl Receiving {
-    /// The generation and merchant of a path with a right secret.
-    fn recognise(&self, path: &str) -> Option<(Dialect, &Merchant)> {
+    /// The generation and merchant of a path with a right secret, and which one that is.
+    fn recognise(&self, path: &str) -> Option<(Dialect, &Merchant, usize)> {
         let mut parts = path.strip_prefix("/callbacks/")?.split('/');
         let (dialect, code, secret) = (parts.next()?, parts.next()?, parts.next()?);
-        if !self.is_secret(secret) {
-            return None;
-        }
+        let which = self.secret(secret)?;
         let dialect = self.dialects.iter().copied().find(|known| known.name() == dialect)?;
-        parts.next().is_none().then_some((dialect, self.merchants.get(code)?))
+        parts.next().is_none().then_some((dialect, self.merchants.get(code)?, which))
     }
 
-    /// Whether it is one of ours. Takes as long whichever it is, and whether or not it is one.
-    fn is_secret(&self, shown: &str) -> bool {
+    /// Which of ours it is: 0 for the present one. Takes as long whichever it is, and whether or not it is one.
+    fn secret(&self, shown: &str) -> Option<usize> {
         // Hashes are of one length whatever was sent, so that comparing tells nothing about either.
         let hash = |text: &str| digest(&SHA256, text.as_bytes());
         let shown = hash(shown);
         let is_this =
             |known: &Secret<String>| verify_slices_are_equal(shown.as_ref(), hash(known.expose()).as_ref()).is_ok();
-        self.secrets.iter().fold(false, |found, known| found | is_this(known))
+        // From the last to the first: should one be there twice, the present one is meant.
+        let secrets = self.secrets.iter().enumerate().rev();
+        secrets.fold(None, |found, (which, known)| is_this(known).then_some(which).or(found))
     }
 
     fn may_come(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> bool {
@@ -285,6 +311,9 @@ fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
 }
+
+/// Between two lines about an address from before, of one merchant and generation.
+const PREVIOUS_EVERY: Duration = Duration::from_secs(60);
 
 /// Bytes of a callback; a documented one has about two thousand.
 const BODY_MAX: usize = 256 * 1024;

@@ -3,14 +3,16 @@
 //! Promises that new content counts within seconds, through Kubernetes' swapped links too, since it is
 //! the content that is compared; that what cannot be used changes nothing but is logged and counted
 //! once; and that who connected before is not disturbed, but for one whose certificate no authority of
-//! the new set vouches for: that does not count from then on, and the connection is to end. A new
+//! the new set vouches for: that does not count from then on, and the connection is to end. Who is there
+//! is looked at again only where the set is another one, and not all at the same moment. A new
 //! certificate forgets the sessions of the old one, so that nobody resumes what a removed authority had
 //! vouched for.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -30,6 +32,8 @@ pub struct Certificates {
     current: ArcSwap<Current>,
     /// The present generation, for who waits for the next one.
     generation: watch::Sender<u64>,
+    /// Clients' certificates so far; counted round and round.
+    shown: AtomicU32,
 }
 
 struct Current {
@@ -52,9 +56,10 @@ impl Certificates {
     pub fn open(files: ServerFiles) -> io::Result<(Arc<Self>, Watch)> {
         let texts = files.read()?;
         let current = Arc::new(Current { terms: texts.terms()?, generation: 0 });
-        let certificates = Arc::new(Self { current: ArcSwap::new(current), generation: watch::Sender::new(0) });
+        let (generation, shown) = (watch::Sender::new(0), AtomicU32::new(0));
+        let certificates = Arc::new(Self { current: ArcSwap::new(current), generation, shown });
         let judged = texts.digest();
-        let authorities = texts.authorities().map(Into::into);
+        let authorities = texts.authorities()?;
         Ok((Arc::clone(&certificates), Watch { files, certificates, judged, seen: judged, authorities }))
     }
 
@@ -81,11 +86,11 @@ pub(super) struct Doorkeeper {
 
 impl Doorkeeper {
     /// What a client has shown and they have verified.
-    pub(super) fn verified(self, chain: &[CertificateDer<'static>]) -> Option<Box<Shown>> {
+    pub(super) fn verified(self, chain: &[CertificateDer<'static>]) -> Option<Arc<Shown>> {
         let names = ClientNames(tls::names(chain.first()?).into());
         let verified = AtomicU64::new(self.generation);
-        // Boxed, so that connections without one do not carry its size.
-        Some(Box::new(Shown { names, chain: chain.into(), certificates: self.certificates, verified }))
+        let number = self.certificates.shown.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::new(Shown { names, chain: chain.into(), certificates: self.certificates, verified, number }))
     }
 }
 
@@ -96,6 +101,8 @@ pub(super) struct Shown {
     certificates: Arc<Certificates>,
     /// The generation that was asked last and vouches for it.
     verified: AtomicU64,
+    /// How many were shown before.
+    number: u32,
 }
 
 impl Shown {
@@ -111,14 +118,21 @@ impl Shown {
         Some(&self.names)
     }
 
-    /// Waits until it does not count any more.
+    /// Waits until it does not count any more, and then for its turn: verifying thousands at once would hold
+    /// up requests. Those on its own connection are held to `names` meanwhile.
     pub(super) async fn withdrawn(&self) {
         let mut news = self.certificates.generation.subscribe();
         while self.names().is_some() {
             if news.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
+            sleep(self.turn()).await;
         }
+    }
+
+    /// When it is looked at again after a change: numbers that follow on each other are far apart.
+    fn turn(&self) -> Duration {
+        TURNS.mul_f64(f64::from(self.number.wrapping_mul(GOLDEN)) / 2_f64.powi(32))
     }
 }
 
@@ -132,7 +146,7 @@ pub struct Watch {
     /// The content at the last look.
     seen: [u8; 32],
     /// The authorities for clients in use.
-    authorities: Option<Box<[u8]>>,
+    authorities: HashSet<CertificateDer<'static>>,
 }
 
 /// What a look has found.
@@ -181,10 +195,10 @@ impl Watch {
             return Look::Nothing;
         }
         self.judged = found;
-        match read.and_then(|texts| Ok((texts.terms()?, texts))) {
-            Ok((terms, texts)) => {
-                let is_other = texts.authorities() != self.authorities.as_deref();
-                self.authorities = texts.authorities().map(Into::into);
+        match read.and_then(|texts| Ok((texts.terms()?, texts.authorities()?))) {
+            Ok((terms, authorities)) => {
+                let is_other = authorities != self.authorities;
+                self.authorities = authorities;
                 self.certificates.replace(terms, is_other);
                 Look::Taken
             }
@@ -196,12 +210,21 @@ impl Watch {
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The time over which connections are looked at again.
+const TURNS: Duration = Duration::from_secs(2);
+
+/// The golden section of 2^32; its multiples lie evenly, however many there are.
+const GOLDEN: u32 = 0x9E37_79B9;
+
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
+    use futures_util::future::join_all;
+    use rustls_pki_types::pem::PemObject as _;
     use tempfile::TempDir;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -267,5 +290,49 @@ mod tests {
         assert_eq!(generation(&mut watch), 1);
         write(folder.path());
         assert_eq!(generation(&mut watch), 1);
+        // Nobody is looked at where the file only puts the same authorities otherwise.
+        let (old, new) = (fs::read_to_string(path("cert")).unwrap(), fs::read_to_string(path("clients")).unwrap());
+        for (text, expected) in [
+            (format!("# the clients'\n{new}"), 1),
+            (format!("{new}{old}"), 2),
+            (format!("{old}\n{new}{old}"), 2),
+            (old, 3),
+        ] {
+            fs::write(path("clients"), text).unwrap();
+            assert_eq!(generation(&mut watch), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_are_looked_at_one_after_the_other() {
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        write(folder.path());
+        fs::copy(path("cert"), path("clients")).unwrap();
+        let files = ServerFiles { cert: path("cert"), key: path("key"), client_ca: Some(path("clients")) };
+        let (certificates, mut watch) = Certificates::open(files).unwrap();
+        let chain = [CertificateDer::from_pem_file(path("cert")).unwrap()];
+        let shown: Vec<_> = (0..100).map(|_| certificates.current().1.verified(&chain).unwrap()).collect();
+        assert!(shown.iter().all(|shown| shown.names().is_some()));
+        let waiting = shown.iter().map(|shown| async {
+            shown.withdrawn().await;
+            Instant::now()
+        });
+        let change = async {
+            sleep(Duration::from_secs(60)).await;
+            write(folder.path());
+            fs::copy(path("cert"), path("clients")).unwrap();
+            look(&mut watch);
+            assert!(matches!(look(&mut watch), Look::Taken));
+            assert!(shown.iter().all(|shown| shown.names().is_none()), "none counts from that moment on");
+            Instant::now()
+        };
+        let (mut ended, changed) = tokio::join!(join_all(waiting), change);
+        ended.sort();
+        // A fifth of the time, a fifth of the connections.
+        for (fifth, ended) in (1..).zip(ended.chunks(20)) {
+            let last = (ended[19] - changed).as_millis();
+            assert!((fifth * 400 - 60..=fifth * 400 + 60).contains(&last), "{last} ms in fifth {fifth}");
+        }
     }
 }

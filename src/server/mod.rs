@@ -156,7 +156,7 @@ where
         let Some((stream, shown)) = terms.secure(stream).await else { return };
         let wire = Wire::new(stream, terms.header_timeout);
         let requests = wire.requests();
-        let answering = |request| self.answer(request, &requests, (peer, shown.as_deref()));
+        let answering = |request| self.answer(request, &requests, (peer, shown.as_ref()));
         let ended = self.protocols.converse(wire, answering, terms.over(shown.as_deref())).await;
         terms.tell(ended, requests.is_too_slow());
     }
@@ -166,19 +166,18 @@ where
         &self,
         mut request: Request<Incoming>,
         requests: &Requests,
-        (peer, shown): (Option<Peer>, Option<&Shown>),
+        (peer, shown): (Option<Peer>, Option<&Arc<Shown>>),
     ) -> impl Future<Output = Result<Response<Full<Bytes>>, S::Error>> + use<S> {
         let under_way = (requests.begin(), self.terms.departure.board());
         let leaving = self.terms.departure.clone();
         // HTTP/2 says so by itself.
         let may_be_told = request.version() < Version::HTTP_2;
-        let names = shown.and_then(Shown::names);
-        let is_withdrawn = names.is_none() && shown.is_some();
+        let shown = shown.cloned();
         let answer = if is_proper(&request, requests) {
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }
-            if let Some(names) = names {
+            if let Some(names) = shown.as_deref().and_then(Shown::names) {
                 request.extensions_mut().insert(names.clone());
             }
             Some(self.service.clone().oneshot(request))
@@ -192,6 +191,7 @@ where
                 Some(answer) => answer.await?,
                 None => improper(),
             };
+            let is_withdrawn = shown.is_some_and(|shown| shown.names().is_none());
             if may_be_told && (is_withdrawn || leaving.has_begun()) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -233,7 +233,7 @@ impl Terms {
     }
 
     /// Shakes hands, where there is TLS; nothing of a connection that does not come to it.
-    async fn secure(&self, stream: Plain) -> Option<(Stream, Option<Box<Shown>>)> {
+    async fn secure(&self, stream: Plain) -> Option<(Stream, Option<Arc<Shown>>)> {
         let Some(certificates) = &self.certificates else { return Some((Stream::Plain(stream), None)) };
         // Boxed, since it is larger than all that a connection keeps later on.
         let (config, doorkeeper) = certificates.current();

@@ -589,7 +589,7 @@ pub(super) fn account_bytes(account: &Account) -> usize {
     account.number.len() * 3 + 256 + ENTRY_OVERHEAD
 }
 
-/// What moka counts.
+/// What the cache in front of a file counts.
 pub(super) fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
 }

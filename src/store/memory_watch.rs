@@ -49,8 +49,15 @@ impl MemoryInbox {
         self.lock().keep(account, now, whole);
     }
 
-    /// Watches accounts from now on, these at once.
-    pub(super) fn take_up(&self, accounts: impl Iterator<Item = Arc<Account>>, now: Timestamp) {
+    /// Watches accounts from now on, these at once. They are listed when watching is on, so that one that
+    /// comes about meanwhile is either listed or kept by whoever makes it; and without the lock, which is
+    /// taken there too.
+    pub(super) fn take_up<A>(&self, accounts: impl FnOnce() -> A, now: Timestamp)
+    where
+        A: Iterator<Item = Arc<Account>>,
+    {
+        self.lock().watches.get_or_insert_default();
+        let accounts = accounts();
         let mut events = self.lock();
         let watched: HashSet<Line> = events.watches.get_or_insert_default().keys().cloned().collect();
         for account in accounts.filter(|account| !watched.contains(&line(account))) {
@@ -202,9 +209,11 @@ fn id(account: &Account) -> Option<&str> {
 
 impl Watches for super::memory::MemoryStore {
     fn take_up(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        let known: HashMap<Line, Arc<Account>> =
-            self.every_account().into_iter().map(|account| (line(&account), account)).collect();
-        self.memory_inbox().take_up(known.into_values(), now);
+        let known = || {
+            let by_line = self.every_account().into_iter().map(|account| (line(&account), account));
+            by_line.collect::<HashMap<Line, Arc<Account>>>().into_values()
+        };
+        self.memory_inbox().take_up(known, now);
         ready(Ok(())).boxed()
     }
 
@@ -234,3 +243,23 @@ impl Watches for super::memory::MemoryStore {
 
 /// Accounts that are watched at most.
 const WATCHES_MAX: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::suite::{account, at};
+
+    #[test]
+    fn an_account_that_comes_about_while_others_are_listed_is_watched() {
+        let inbox = MemoryInbox::default();
+        let [listed, new] = ["12345678901", "12345678902"].map(|own| account(&format!("   14629{own}"), "R", at(1)));
+        let listing = || {
+            inbox.watch_from(&new, at(1));
+            vec![Arc::clone(&listed)].into_iter()
+        };
+        inbox.take_up(listing, at(1));
+        let watched = |account: &Account| inbox.lock().watch(&line(account));
+        assert!(watched(&listed).is_some_and(|watch| !watch.counted.whole));
+        assert!(watched(&new).is_some_and(|watch| watch.counted.whole), "nobody can have paid it before");
+    }
+}

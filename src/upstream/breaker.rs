@@ -7,7 +7,7 @@
 //! A create never probes: a failed probe may have made an account. Its breaker waits for a sign of
 //! life from another class since it opened, or from the token call that a refused create asks for,
 //! and is then closed on trial, so that one failure opens it again. Over a reload what is known stays, and
-//! the new numbers count from then on. Reads tokio's clock and nothing else, and logs when one opens or
+//! the new numbers count from then on; over another way to upstream an open one may find out at once. Reads tokio's clock and nothing else, and logs when one opens or
 //! closes; refusing, and making that token call, are the layer's affair.
 
 use std::collections::VecDeque;
@@ -113,6 +113,19 @@ impl Breakers {
         }
     }
 
+    /// The same over another way to the same upstream: since the way may be what was wrong, what is open may
+    /// find out at once, and calls that still go the old way say nothing of the new one.
+    #[must_use]
+    pub fn over_another_way(&self, settings: &config::Breaker) -> Self {
+        let Self { token, create, update, read } = self;
+        Self {
+            token: token.over_another_way(settings),
+            create: create.over_another_way(settings),
+            update: update.over_another_way(settings),
+            read: read.over_another_way(settings),
+        }
+    }
+
     /// Whether a call of a class may go now.
     #[must_use]
     pub fn admit(&self, class: Class, now: Instant) -> Gate {
@@ -158,7 +171,7 @@ struct Breaker {
     settings: config::Breaker,
     class: Class,
     probe: Probe,
-    /// One for all configurations.
+    /// One for all configurations with one way to upstream.
     state: Arc<Mutex<State>>,
 }
 
@@ -192,6 +205,17 @@ impl Breaker {
 
     fn renewed(&self, settings: &config::Breaker) -> Self {
         Self { settings: settings.clone(), class: self.class, probe: self.probe, state: Arc::clone(&self.state) }
+    }
+
+    fn over_another_way(&self, settings: &config::Breaker) -> Self {
+        let state = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Closed(failures) => State::Closed(failures.clone()),
+            State::Trial => State::Trial,
+            // Whoever was answered was so on the old way: a create waits for a sign of life on the new one.
+            State::Open { .. } | State::Probing { .. } => State::Open { since: None, vouched: false },
+        };
+        let state = Arc::new(Mutex::new(state));
+        Self { settings: settings.clone(), class: self.class, probe: self.probe, state }
     }
 
     /// Whether one that opened then is still to be left alone.

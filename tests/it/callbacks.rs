@@ -3,6 +3,7 @@
 //! The app is a function that checks every delivery with a Standard Webhooks library which is not ours.
 //! Real sockets are tested with the binary.
 
+mod secret;
 mod signed;
 
 use std::collections::VecDeque;
@@ -312,33 +313,6 @@ async fn a_thousand_payments_of_one_account_arrive_once_and_in_order() {
     seconds(60).await;
     let times: Vec<_> = circle.taken().iter().map(|(_, event)| event["data"]["paidAt"].clone()).collect();
     assert_eq!(times, (0..1_000).map(|n| json!(time(n))).collect::<Vec<_>>());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_secret_from_before_counts_until_it_is_removed() {
-    let [new, old, older] = ["n", "o", "p"].map(|letter| letter.repeat(32));
-    let secret = |text: &String| Secret::new(text.clone());
-    let previous_secrets = vec![secret(&old), secret(&older)];
-    let callbacks = Callbacks { secret: secret(&new), previous_secrets, ..callbacks() };
-    let mut circle = Circle::with(memory(), callbacks).await;
-    let paid = async |circle: &Circle, secret: &str, time: &str| {
-        let path = format!("/callbacks/snap/AYOTST/{secret}");
-        circle.call("POST", &path, &body("   1462912345678901", time)).await.unwrap().0
-    };
-    for (time, secret) in [&new, &old, &older].into_iter().enumerate() {
-        assert_eq!(paid(&circle, secret, &format!("T{time}")).await, 200);
-    }
-    assert_eq!(paid(&circle, SECRET, "T3").await, 404);
-    assert_eq!(paid(&circle, &format!("{new}{old}"), "T3").await, 404);
-    seconds(5).await;
-    assert_eq!(circle.taken().len(), 3);
-    // As a reload does it.
-    circle.config.callbacks.as_mut().unwrap().previous_secrets.retain(|known| *known.expose() != old);
-    circle.line.0.lock().unwrap().replace(circle.receiver(&circle.store));
-    assert_eq!(paid(&circle, &old, "T4").await, 404);
-    for (time, secret) in [&new, &older].into_iter().enumerate() {
-        assert_eq!(paid(&circle, secret, &format!("T{}", 5 + time)).await, 200);
-    }
 }
 
 #[tokio::test(start_paused = true)]

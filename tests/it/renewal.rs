@@ -274,6 +274,35 @@ async fn breakers_stay_as_they_are_before_the_same_upstream() {
     }
 }
 
+/// A certificate store that was wrong, say, and is right in the new configuration.
+#[tokio::test(start_paused = true)]
+async fn what_a_breaker_has_learnt_of_one_way_does_not_hold_up_another() {
+    let renewal = Renewal::new(None);
+    let first = renewal.first();
+    assert_eq!(status(&first, snap_create(1, "12345678901")).await, 200);
+    for class in [Class::Create, Class::Read] {
+        (0..10).for_each(|_| first.breakers().record(class, Sign::Dead, Instant::now()));
+    }
+    // Somebody was answered since, the old way.
+    first.breakers().record(Class::Update, Sign::Alive, Instant::now());
+    let state = |gateway: &Gateway, class| gateway.breakers().state(class, Instant::now());
+    assert_eq!((state(&first, Class::Create), state(&first, Class::Read)), ("open", "open"));
+    let surroundings = Surroundings { transport: renewal.world.wire.another_way(), ..renewal.surroundings.clone() };
+    let second = first.renewed(&renewal.config, &surroundings).unwrap();
+    renewal.world.wire.clear();
+    // A create is not what finds out.
+    assert_eq!(status(&second, snap_create(2, "12345678902")).await, 503);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!((renewal.world.wire.logins().len(), renewal.world.wire.calls().len()), (1, 0));
+    assert_eq!(status(&second, snap_create(3, "12345678903")).await, 200);
+    // What still goes the old way takes nobody's probe and closes nothing.
+    assert_eq!(status(&first, snap_inquiry("12345678901")).await, 503);
+    first.breakers().record(Class::Read, Sign::Dead, Instant::now());
+    assert_eq!(status(&second, snap_inquiry("12345678901")).await, 200);
+    assert_eq!((state(&second, Class::Create), state(&second, Class::Read)), ("closed", "closed"));
+    assert_eq!((state(&first, Class::Create), state(&first, Class::Read)), ("open", "open"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn numbers_of_a_breaker_count_at_once_and_requests_feel_it() {
     let renewal = Renewal::new(None);

@@ -221,6 +221,26 @@ async fn old_doubts_that_nobody_can_settle_do_not_hide_young_ones() {
     assert_eq!(world.send(snap_create(3_000, OWN)).await.source(), "replay");
 }
 
+/// On one thread, as every test here.
+#[tokio::test(start_paused = true)]
+async fn requests_have_their_turn_while_many_doubts_are_looked_at() {
+    let (world, stop) = world().await;
+    drop(stop);
+    world.wire.script(|_| Act::Answer(503, "{\"errors\":[{\"code\":\"0025\"}]}"));
+    for tag in 1_001..=2_000 {
+        world.send(classic_create(tag, "")).await.expect_refusal(504, "OUTCOME_UNKNOWN");
+    }
+    let resolver = Arc::clone(world.gateway.resolver());
+    let looking = tokio::spawn(async move { resolver.look().await });
+    let mut turns = 0;
+    while !looking.is_finished() {
+        turns += 1;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(looking.await.unwrap(), 1_000);
+    assert!(turns > 30, "{turns} turns: once in every pass over a hundred or so");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_next_gateway_settles_what_the_last_one_left() {
     let store = Arc::new(MemoryStore::new(1 << 26, 1 << 25));
