@@ -26,7 +26,7 @@ use crate::config::{self, Config};
 use crate::entropy::Entropy;
 use crate::live::Live;
 use crate::server::certificates::Certificates;
-use crate::server::{Address, Bound, Departure, Door, LINGER, Terms, bind, connections, serve};
+use crate::server::{Address, Bound, Departure, Door, Kept, LINGER, Terms, bind, connections, serve};
 use crate::stack::{Gateway, Surroundings};
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::{Options, SqliteStore};
@@ -36,6 +36,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::SharedTracer;
 use crate::tls::ServerFiles;
 use crate::upstream::{HyperTransport, Transport};
+use crate::wire::KEPT;
 
 /// A gateway that is running.
 #[derive(Debug)]
@@ -304,7 +305,7 @@ impl Listeners {
     async fn open(config: &Config, metrics: &Arc<Metrics>, app: Option<Bound>) -> io::Result<Self> {
         let header_timeout = config.listen.header_timeout;
         // The last eighth is for the store and the way upstream.
-        let terms = |name: &'static str, (most, eighths): (usize, usize), tls: Option<&ServerFiles>| {
+        let terms = |name: &'static str, held: Held, tls: Option<&ServerFiles>| {
             let (metrics, stop) = (Arc::clone(metrics), CancellationToken::new());
             let certificates = match tls {
                 Some(files) => {
@@ -317,7 +318,8 @@ impl Listeners {
             io::Result::Ok(Terms {
                 name,
                 header_timeout,
-                connections: connections(most, eighths),
+                connections: connections(held.most, held.eighths),
+                kept: held.kept,
                 door: Door::default(),
                 certificates,
                 metrics,
@@ -537,11 +539,21 @@ fn renames(before: &Config, now: &Config) -> bool {
     })
 }
 
-/// Most connections of a listener, and its eighths of the descriptors. An app in the same pod has as many as
-/// it likes; Ayoconnect and who scrapes have few, and a stranger must not fill the memory with his.
-const APP: (usize, usize) = (16_384, 5);
-const CALLBACKS: (usize, usize) = (1_024, 1);
-const ADMIN: (usize, usize) = (64, 1);
+/// The connections of a listener.
+struct Held {
+    most: usize,
+    /// Of the descriptors.
+    eighths: usize,
+    kept: Kept,
+}
+
+/// An app in the same pod has as many as it likes; Ayoconnect and who scrapes have few, and a stranger must
+/// not fill the memory with his. Who has shown no secret yet (an answer that was refused one ends its
+/// connection) is kept for moments only, and so is a probe.
+const APP: Held = Held { most: 16_384, eighths: 5, kept: Kept { unasked: KEPT, asked: KEPT } };
+const CALLBACKS: Held = Held { most: 1_024, eighths: 1, kept: Kept { unasked: KEPT_BRIEFLY, asked: KEPT } };
+const ADMIN: Held = Held { most: 64, eighths: 1, kept: Kept { unasked: KEPT_BRIEFLY, asked: KEPT_BRIEFLY } };
+const KEPT_BRIEFLY: Duration = Duration::from_secs(5);
 
 /// Without a request for so long, the app needs the gateway no more.
 const QUIET: Duration = Duration::from_secs(1);

@@ -27,8 +27,23 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::framing::Framing;
 
-/// How long a connection is kept for another request; what nginx does.
+/// How long a connection is kept for a request; what nginx does.
 pub(crate) const KEPT: Duration = Duration::from_secs(75);
+
+/// How long a connection may be quiet.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// Before anything was asked.
+    pub unasked: Duration,
+    /// After an answer.
+    pub asked: Duration,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { unasked: KEPT, asked: KEPT }
+    }
+}
 
 /// A connection whose bytes are looked at.
 #[derive(Debug)]
@@ -44,8 +59,6 @@ pub(crate) struct Wire<I> {
     /// What was read and not yet seen by hyper: how it begins, or later requests, which wait for the
     /// answer to the present one.
     held: Vec<u8>,
-    /// Whether all that was written has gone out.
-    is_flushed: bool,
     requests: Requests,
 }
 
@@ -72,8 +85,16 @@ pub(crate) struct Requests(Arc<State>);
 #[derive(Debug)]
 struct State {
     born: Instant,
+    kept: Kept,
     is_flawed: AtomicBool,
     is_too_slow: AtomicBool,
+    /// Whether no other request is wanted.
+    is_dismissed: AtomicBool,
+    /// Whether all that was written has gone out.
+    is_flushed: AtomicBool,
+    /// Whether another connection wants its place, and who learns of it.
+    is_called: AtomicBool,
+    holder: AtomicWaker,
     under_way: AtomicUsize,
     answered: AtomicUsize,
     /// When the last request ended, in milliseconds from the birth.
@@ -85,11 +106,17 @@ struct State {
 }
 
 impl Requests {
-    fn new() -> Self {
+    /// Those of a connection that is made now.
+    pub(crate) fn new(kept: Kept) -> Self {
         Self(Arc::new(State {
             born: Instant::now(),
+            kept,
             is_flawed: AtomicBool::default(),
             is_too_slow: AtomicBool::default(),
+            is_dismissed: AtomicBool::default(),
+            is_flushed: AtomicBool::new(true),
+            is_called: AtomicBool::default(),
+            holder: AtomicWaker::new(),
             under_way: AtomicUsize::default(),
             answered: AtomicUsize::default(),
             quiet_since: AtomicU64::default(),
@@ -119,6 +146,53 @@ impl Requests {
         self.0.is_at_rest.load(Ordering::Relaxed)
     }
 
+    /// No other request is wanted on this connection.
+    pub(crate) fn dismiss(&self) {
+        self.0.is_dismissed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was said; to be asked whenever an answer may have been given.
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.0.is_dismissed.load(Ordering::Relaxed)
+    }
+
+    /// Wakes whoever holds the connection, since another one wants its place.
+    pub(crate) fn call(&self) {
+        self.0.is_called.store(true, Ordering::Release);
+        self.0.holder.wake();
+    }
+
+    /// Whether it was called since this was last so; who asks is woken when it is.
+    pub(crate) fn was_called(&self, context: &Context<'_>) -> bool {
+        self.0.holder.register(context.waker());
+        self.0.is_called.load(Ordering::Acquire) && self.0.is_called.swap(false, Ordering::AcqRel)
+    }
+
+    /// Since when nothing has been asked, unless an answer is being made or sent. Of HTTP/2 it may take a
+    /// moment from the one to the other.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let since = self.quiet_since()?;
+        let is_sent = self.is_unasked() || since + SENDING <= Instant::now();
+        (is_sent && self.0.is_flushed.load(Ordering::Relaxed)).then_some(since)
+    }
+
+    /// Whether nothing has been answered yet.
+    fn is_unasked(&self) -> bool {
+        self.0.answered.load(Ordering::Relaxed) == 0
+    }
+
+    /// Waits until the connection has been without a request for longer than it may.
+    pub(crate) async fn forgotten(&self) {
+        loop {
+            let kept = if self.is_unasked() { self.0.kept.unasked } else { self.0.kept.asked };
+            let enough = self.quiet_since().unwrap_or_else(Instant::now) + kept;
+            if enough <= Instant::now() {
+                return;
+            }
+            sleep_until(enough).await;
+        }
+    }
+
     /// Waits until the connection has been at rest for so long. Looks once in that time, so that a request
     /// costs no timer.
     pub(crate) async fn pause(&self, time: Duration) -> Pause {
@@ -139,8 +213,9 @@ impl Requests {
     /// When the last request ended, unless one is under way.
     fn quiet_since(&self) -> Option<Instant> {
         let state = &self.0;
-        let ended = Duration::from_millis(state.quiet_since.load(Ordering::Relaxed));
-        (state.under_way.load(Ordering::Relaxed) == 0).then(|| state.born + ended)
+        let ended = || Duration::from_millis(state.quiet_since.load(Ordering::Relaxed));
+        // What was noted of the last one is seen with its end.
+        (state.under_way.load(Ordering::Acquire) == 0).then(|| state.born + ended())
     }
 
     /// Waits until no request has been under way for so long.
@@ -164,24 +239,23 @@ impl Drop for UnderWay {
         let age = u64::try_from(self.0.born.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.quiet_since.store(age, Ordering::Relaxed);
         self.0.answered.fetch_add(1, Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Release);
         self.0.reader.wake();
     }
 }
 
 impl<I> Wire<I> {
     /// `head_time` is how long a head may take from its first byte, and how long that may take to come
-    /// on a new connection.
-    pub(crate) fn new(io: I, head_time: Duration) -> Self {
+    /// on a new connection at most.
+    pub(crate) fn new(io: I, head_time: Duration, requests: Requests) -> Self {
         Self {
             io,
-            limit: Some(Box::pin(sleep(head_time))),
+            limit: Some(Box::pin(sleep(head_time.min(requests.0.kept.unasked)))),
             head_time,
             framing: Framing::default(),
             read: 0,
             held: Vec::new(),
-            is_flushed: true,
-            requests: Requests::new(),
+            requests,
         }
     }
 
@@ -273,10 +347,10 @@ impl<I> Wire<I> {
 
     /// An answer begins: what comes next is another head.
     fn expect_head(&mut self, answer: &[u8]) {
-        self.is_flushed = false;
+        self.requests.0.is_flushed.store(false, Ordering::Relaxed);
         self.note_rest(false);
         if self.limit.is_some() && !answer.starts_with(b"HTTP/1.1 100 ") {
-            self.limit_to(KEPT);
+            self.limit_to(self.requests.0.kept.asked);
         }
     }
 
@@ -288,9 +362,12 @@ impl<I> Wire<I> {
 
     /// Ready once the client has taken too long.
     fn poll_limit(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let is_flushed = self.is_flushed();
         let Some(limit) = &mut self.limit else { return Poll::Pending };
-        // Once it is answered the limit is set anew, and hyper reads again.
-        if self.requests.0.under_way.load(Ordering::Relaxed) > 0 || limit.as_mut().poll(context).is_pending() {
+        // Once it is answered the limit is set anew, and hyper reads again. An answer that is not taken ends
+        // as `Pause::Stuck`.
+        let is_answering = self.requests.0.under_way.load(Ordering::Relaxed) > 0 || !is_flushed;
+        if is_answering || limit.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
         let is_begun = self.framing.is_in_head() || !self.held.is_empty();
@@ -304,9 +381,13 @@ impl<I> Wire<I> {
         self.poll_limit(context).map(|()| Err(too_long()))
     }
 
+    fn is_flushed(&self) -> bool {
+        self.requests.0.is_flushed.load(Ordering::Relaxed)
+    }
+
     /// Notes whether hyper has nothing of the connection: asked where it waits for bytes.
     fn note_rest(&self, is_waiting: bool) {
-        let is_at_rest = is_waiting && self.is_flushed && self.framing.is_over() && self.is_answered();
+        let is_at_rest = is_waiting && self.is_flushed() && self.framing.is_over() && self.is_answered();
         self.requests.0.is_at_rest.store(is_at_rest, Ordering::Relaxed);
     }
 
@@ -319,6 +400,10 @@ impl<I> Wire<I> {
         self.held = held.get(count..).unwrap_or_default().to_vec();
     }
 }
+
+/// How long after a request's end its answer is on its way to the client at the latest, where that is not
+/// known otherwise.
+const SENDING: Duration = Duration::from_millis(10);
 
 /// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -367,7 +452,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(context);
-        self.is_flushed |= matches!(flushed, Poll::Ready(Ok(())));
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.requests.0.is_flushed.store(true, Ordering::Relaxed);
+        }
         flushed
     }
 
@@ -402,7 +489,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_is_looked_at_again_after_each_answer() {
         let (mut client, server) = duplex(1024);
-        let mut wire = Wire::new(server, Duration::from_secs(5));
+        let mut wire = Wire::new(server, Duration::from_secs(5), Requests::new(Kept::default()));
         let requests = wire.requests();
         let mut buffer = [0; 1024];
         for (head, expected) in [(GET, false), (GET, false), (BOTH, true)] {
@@ -421,7 +508,7 @@ mod tests {
         let post = "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody";
         for size in [1, 5, 1024] {
             let (mut client, server) = duplex(1024);
-            let mut wire = Wire::new(server, Duration::from_secs(5));
+            let mut wire = Wire::new(server, Duration::from_secs(5), Requests::new(Kept::default()));
             let requests = wire.requests();
             client.write_all([GET, post, GET, BOTH].concat().as_bytes()).await.unwrap();
             for (request, is_flawed) in [(GET, false), (post, false), (GET, false), (BOTH, true)] {
@@ -445,7 +532,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_wakes_whoever_waits_for_the_next_request() {
         let (mut client, server) = duplex(1024);
-        let mut wire = Wire::new(server, Duration::from_secs(5));
+        let mut wire = Wire::new(server, Duration::from_secs(5), Requests::new(Kept::default()));
         client.write_all([GET, GET].concat().as_bytes()).await.unwrap();
         wire.read_exact(&mut [0; GET.len()]).await.unwrap();
         let answering = wire.requests().begin();
@@ -483,7 +570,7 @@ mod tests {
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n and frames", FOR_EVER),
         ] {
             let (mut client, server) = duplex(1024);
-            let mut wire = Wire::new(server, HEAD_TIME);
+            let mut wire = Wire::new(server, HEAD_TIME, Requests::new(Kept::default()));
             let began = Instant::now();
             client.write_all(said.as_bytes()).await.unwrap();
             let mut buffer = vec![0; said.len() + 1];
@@ -508,7 +595,7 @@ mod tests {
         {
             for size in [1, 3, 100] {
                 let (mut client, server) = duplex(1024);
-                let mut wire = Wire::new(server, HEAD_TIME);
+                let mut wire = Wire::new(server, HEAD_TIME, Requests::new(Kept::default()));
                 let writing = tokio::spawn(async move {
                     for piece in said.as_bytes().chunks(size) {
                         client.write_all(piece).await.unwrap();
@@ -523,7 +610,7 @@ mod tests {
             }
         }
         let (mut client, server) = duplex(1024);
-        let mut wire = Wire::new(server, HEAD_TIME);
+        let mut wire = Wire::new(server, HEAD_TIME, Requests::new(Kept::default()));
         client.write_all(GET.as_bytes()).await.unwrap();
         assert_eq!(wire.begin().await.unwrap(), Some(Protocol::Http1));
         wire.read_exact(&mut [0; GET.len()]).await.unwrap();
@@ -536,7 +623,7 @@ mod tests {
     #[tokio::test]
     async fn it_rests_when_all_has_been_answered_and_sent() {
         let (mut client, server) = duplex(1024);
-        let mut wire = Wire::new(server, HEAD_TIME);
+        let mut wire = Wire::new(server, HEAD_TIME, Requests::new(Kept::default()));
         let requests = wire.requests();
         let mut buffer = [0; 1024];
         let mut look = async |wire: &mut Wire<_>| {
@@ -562,7 +649,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn blank_lines_win_no_time() {
         let (mut client, server) = duplex(1024);
-        let mut wire = Wire::new(server, HEAD_TIME);
+        let mut wire = Wire::new(server, HEAD_TIME, Requests::new(Kept::default()));
         let began = Instant::now();
         tokio::spawn(async move {
             while client.write_all(b"\r\n").await.is_ok() {
@@ -576,16 +663,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_connection_may_be_kept_for_less() {
+        let kept = Kept { unasked: Duration::from_secs(1), asked: Duration::from_secs(3) };
+        let (mut client, server) = duplex(1024);
+        let mut wire = Wire::new(server, HEAD_TIME, Requests::new(kept));
+        let requests = wire.requests();
+        let began = Instant::now();
+        assert_eq!(wire.begin().await.unwrap(), None);
+        requests.forgotten().await;
+        assert_eq!(began.elapsed().as_secs(), 1);
+        drop(requests.begin());
+        requests.forgotten().await;
+        assert_eq!(began.elapsed().as_secs(), 4);
+        let answering = requests.begin();
+        assert!(patience(&mut wire, &mut client, GET).await >= FOR_EVER);
+        wire.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        drop(answering);
+        assert!(requests.idle_since().is_none() && patience(&mut wire, &mut client, "").await >= FOR_EVER);
+        wire.write_all(b"more").await.unwrap();
+        wire.flush().await.unwrap();
+        assert_eq!(patience(&mut wire, &mut client, "").await.as_secs(), 3);
+        assert!(requests.idle_since().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_has_no_limit_and_what_follows_has_its_own() {
         let head = "POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\n";
         for (said, expected) in [("", KEPT), ("GE", HEAD_TIME)] {
             let (mut client, server) = duplex(1024);
-            let mut wire = Wire::new(server, HEAD_TIME);
+            let mut wire = Wire::new(server, HEAD_TIME, Requests::new(Kept::default()));
             let answering = wire.requests().begin();
             assert!(patience(&mut wire, &mut client, head).await >= FOR_EVER);
             wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+            wire.flush().await.unwrap();
             assert!(patience(&mut wire, &mut client, "a body").await >= FOR_EVER);
             wire.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            wire.flush().await.unwrap();
             drop(answering);
             let waited = patience(&mut wire, &mut client, said).await;
             assert!(waited >= expected && waited < expected + Duration::from_secs(1), "{said:?}: {waited:?}");

@@ -1,7 +1,7 @@
 //! Takes callbacks in: verify, write to the inbox, then acknowledge (contract section 8).
 //!
 //! Promises that nothing is acknowledged before it is durable, that a caller without a secret learns
-//! nothing and leaves nothing behind, and the answers that make Ayoconnect try again where it cannot be
+//! nothing, leaves nothing behind and has to connect anew, and the answers that make Ayoconnect try again where it cannot be
 //! kept: 503 in SNAP, none at all in classic, where a 5xx would be the end. What is not signed as
 //! configured goes into quarantine and is acknowledged: a refusal would be the end of it, and the
 //! mistake may be ours. Says in the log, and not too often, while an address from before a change of the
@@ -19,7 +19,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::header::CONTENT_TYPE;
+use http::header::{CONNECTION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -175,7 +175,7 @@ where
             let known = receiving.recognise(head.uri.path()).filter(|_| receiving.may_come(peer, &head.headers));
             let Some((dialect, merchant, secret)) = known.filter(|_| head.method == Method::POST) else {
                 receiving.means.metrics.callback_received(None, Intake::Refused);
-                return Ok(empty(StatusCode::NOT_FOUND));
+                return Ok(unknown());
             };
             if secret > 0 {
                 merchant.came_by_previous(secret, dialect, Instant::now());
@@ -303,6 +303,13 @@ fn json(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// To whoever has shown no secret, whose connection ends with it: those of strangers take up room.
+fn unknown() -> Response<Full<Bytes>> {
+    let mut response = empty(StatusCode::NOT_FOUND);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

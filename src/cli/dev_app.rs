@@ -21,7 +21,7 @@ use super::{Failure, print};
 use crate::callback::webhook::{Webhook, WebhookKey};
 use crate::clock::{Clock as _, SystemClock};
 use crate::dialect::number::{masked, without_blanks};
-use crate::server::{Bound, Departure, Door, Terms, serve};
+use crate::server::{Bound, Departure, Door, Kept, Terms, serve};
 use crate::telemetry::metrics::Metrics;
 
 /// An app that is running.
@@ -49,6 +49,7 @@ pub(super) fn start(bound: Bound, key: WebhookKey) -> Running {
         name: "dev",
         header_timeout: HEADER_TIME,
         connections: CONNECTIONS,
+        kept: Kept::default(),
         door: Door::default(),
         certificates: None,
         // Nobody reads them.

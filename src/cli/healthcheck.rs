@@ -94,6 +94,11 @@ fn get(address: SocketAddr, page: &str, timeout: Duration) -> io::Result<String>
 
 /// What an answer says.
 fn judge(word: &str, address: SocketAddr, answer: &str) -> Result<String, Failure> {
+    if answer.is_empty() {
+        let why =
+            "closed the connection without an answer; has it too many connections, or does another program listen?";
+        return Err(Failure::Failed(format!("not {word}: {address} {why}")));
+    }
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut status_line = head.lines().next().unwrap_or_default().split(' ');
     let (protocol, status) = (status_line.next().unwrap_or_default(), status_line.next().unwrap_or_default());
@@ -160,7 +165,11 @@ mod tests {
             Err("not ready: ADDR answers 503 {\"ready\": false, \"store\": \"closed\"}"),
         );
         check("SSH-2.0-x\r\n", Err("not ready: ADDR does not speak HTTP"));
-        check("", Err("not ready: ADDR does not speak HTTP"));
+        check(
+            "",
+            Err("not ready: ADDR closed the connection without an answer; \
+                 has it too many connections, or does another program listen?"),
+        );
         check_asking(true, "HTTP/1.1 200 OK\r\n\r\n{\"live\":true}", Ok("live: ADDR\n"));
         check_asking(true, "HTTP/1.1 404 Not Found\r\n\r\n", Err("not live: ADDR answers 404 "));
     }

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
 use crate::telemetry::metrics::{Metrics, Shut};
+pub use crate::wire::Kept;
 use crate::wire::{Requests, Wire};
 
 pub mod certificates;
@@ -32,6 +33,7 @@ mod departure;
 mod door;
 mod listener;
 mod parking;
+mod room;
 
 use certificates::{Certificates, Shown};
 pub use departure::Departure;
@@ -40,6 +42,7 @@ pub use listener::{Address, Bound, Inherited, bind, connections, raise_descripto
 pub(crate) use listener::{CannotListen, cannot_listen};
 use listener::{Plain, Stream};
 use parking::{Ended, Protocols};
+use room::{Room, Seat};
 
 /// How long a connection without a request stays when the listener has left.
 pub const LINGER: Duration = Duration::from_millis(300);
@@ -70,6 +73,8 @@ pub struct Terms {
     pub header_timeout: Duration,
     /// Connections at once.
     pub connections: usize,
+    /// How long one may be quiet.
+    pub kept: Kept,
     /// Who may connect.
     pub door: Door,
     /// Absent: no TLS.
@@ -91,7 +96,8 @@ struct Serving<S> {
 
 /// Serves until told to stop, then lets what is under way end.
 ///
-/// A request the service gives no answer to has its connection closed.
+/// A request the service gives no answer to has its connection closed, and so has one whose answer says
+/// `Connection: close`, in HTTP/2 too.
 ///
 /// Stopping closes the listener at once and idle connections with it; the future ends when the last
 /// request has been answered. Bounding that in time is the caller's affair.
@@ -101,10 +107,9 @@ where
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (connections, most) = (TaskTracker::new(), terms.connections);
+    let (connections, room) = (TaskTracker::new(), Arc::new(Room::new(terms.connections)));
     let serving = Arc::new(Serving { service, protocols: Protocols::default(), terms });
     let terms = &serving.terms;
-    let mut is_full = false;
     loop {
         let (stream, peer) = tokio::select! {
             accepted = bound.accept() => match accepted {
@@ -117,26 +122,16 @@ where
             },
             () = terms.stop.cancelled() => break,
         };
-        if !terms.admits(peer) {
-            continue;
+        if let Some(seat) = terms.admit(&room, peer).await {
+            connections.spawn(Arc::clone(&serving).converse(stream, peer, seat));
         }
-        let was_full = std::mem::replace(&mut is_full, connections.len() >= most);
-        if is_full {
-            // Closed at once: whoever waits in line waits for those who flood it.
-            terms.metrics.connection_shut(terms.name, Shut::TooMany);
-            if !was_full {
-                tracing::warn!(listener = terms.name, most, "too many connections; more are closed at once");
-            }
-            continue;
-        }
-        connections.spawn(Arc::clone(&serving).converse(stream, peer));
     }
     // Whoever has connected by now gets an answer; closing would reset them.
     let until = Instant::now() + BACKLOG_MOST;
     while terms.departure.has_begun() && Instant::now() < until {
         let Ok(Ok((stream, peer))) = timeout(BACKLOG, bound.accept()).await else { break };
-        if terms.admits(peer) {
-            connections.spawn(Arc::clone(&serving).converse(stream, peer));
+        if let Some(seat) = terms.admit(&room, peer).await {
+            connections.spawn(Arc::clone(&serving).converse(stream, peer, seat));
         }
     }
     drop(bound);
@@ -150,13 +145,25 @@ where
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// One connection, from its first byte to its last.
-    async fn converse(self: Arc<Self>, stream: Plain, peer: Option<Peer>) {
+    /// One connection, until it ends or its place is wanted. The place is free once its socket is closed.
+    async fn converse(self: Arc<Self>, stream: Plain, peer: Option<Peer>, seat: Seat) {
+        tokio::select! {
+            // What has come is looked at first: it may be a request.
+            biased;
+            () = self.talk(stream, peer, seat.requests()) => {}
+            () = seat.wanted() => {
+                self.terms.metrics.connection_shut(self.terms.name, Shut::Evicted);
+                tracing::debug!(listener = self.terms.name, "an idle connection has made room");
+            }
+        }
+    }
+
+    /// From its first byte to its last.
+    async fn talk(&self, stream: Plain, peer: Option<Peer>, requests: &Requests) {
         let terms = &self.terms;
         let Some((stream, shown)) = terms.secure(stream).await else { return };
-        let wire = Wire::new(stream, terms.header_timeout);
-        let requests = wire.requests();
-        let answering = |request| self.answer(request, &requests, (peer, shown.as_ref()));
+        let wire = Wire::new(stream, terms.header_timeout, requests.clone());
+        let answering = |request| self.answer(request, requests, (peer, shown.as_ref()));
         let ended = self.protocols.converse(wire, answering, terms.over(shown.as_deref())).await;
         terms.tell(ended, requests.is_too_slow());
     }
@@ -170,8 +177,9 @@ where
     ) -> impl Future<Output = Result<Response<Full<Bytes>>, S::Error>> + use<S> {
         let under_way = (requests.begin(), self.terms.departure.board());
         let leaving = self.terms.departure.clone();
-        // HTTP/2 says so by itself.
-        let may_be_told = request.version() < Version::HTTP_2;
+        // HTTP/2 says so by itself, without a header.
+        let header_says = request.version() < Version::HTTP_2;
+        let told = (!header_says).then(|| requests.clone());
         let shown = shown.cloned();
         let answer = if is_proper(&request, requests) {
             if let Some(peer) = peer {
@@ -191,8 +199,11 @@ where
                 Some(answer) => answer.await?,
                 None => improper(),
             };
+            if let Some(requests) = told.filter(|_| answer.headers_mut().remove(CONNECTION).is_some()) {
+                requests.dismiss();
+            }
             let is_withdrawn = shown.is_some_and(|shown| shown.names().is_none());
-            if may_be_told && (is_withdrawn || leaving.has_begun()) {
+            if header_says && (is_withdrawn || leaving.has_begun()) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answer)
@@ -201,7 +212,24 @@ where
 }
 
 impl Terms {
-    /// Whether a connection is looked at; it is closed otherwise.
+    /// A place for a connection that is looked at; it is closed otherwise.
+    async fn admit(&self, room: &Arc<Room>, peer: Option<Peer>) -> Option<Seat> {
+        if !self.admits(peer) {
+            return None;
+        }
+        let seat = room.enter(Requests::new(self.kept)).await;
+        if seat.is_none() {
+            // Closed at once: whoever waits in line waits for those who flood it.
+            self.metrics.connection_shut(self.name, Shut::TooMany);
+        }
+        if room.is_full_anew() {
+            let most = self.connections;
+            tracing::warn!(listener = self.name, most, "too many connections; idle ones make room, more are closed");
+        }
+        seat
+    }
+
+    /// Whether its address may connect.
     fn admits(&self, peer: Option<Peer>) -> bool {
         let is_admitted = self.door.admits(peer);
         if !is_admitted {

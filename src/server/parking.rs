@@ -24,7 +24,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::wire::{KEPT, Pause, Protocol, Requests, Wire};
+use crate::wire::{Pause, Protocol, Requests, Wire};
 
 /// How a connection has ended.
 pub(super) type Ended = Result<(), Box<dyn Error + Send + Sync>>;
@@ -101,7 +101,8 @@ impl Protocols {
                     tokio::select! {
                         ended = connection.as_mut() => return Ok(ended?),
                         () = over.as_mut() => {}
-                        () = requests.quiet(KEPT) => {}
+                        () = requests.forgotten() => {}
+                        () = dismissed(&requests) => {}
                     }
                     return Ok(part(connection.as_mut(), &requests).await?);
                 }
@@ -171,6 +172,11 @@ where
     };
     // Of a request that is over nothing is left unless hyper and `wire` disagree where it ended.
     Ok(parts.read_buf.is_empty().then(|| parts.io.into_inner()))
+}
+
+/// Ready once no other request is wanted. Asked again whenever the connection has something to send.
+async fn dismissed(requests: &Requests) {
+    poll_fn(|_| if requests.is_dismissed() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 /// Lets a connection end, and what is under way on it before.

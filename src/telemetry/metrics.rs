@@ -275,8 +275,10 @@ pub enum Sweeping {
 /// Why a listener ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shut {
-    /// There are as many as there may be.
+    /// There are as many as there may be, and each has a request under way.
     TooMany,
+    /// It had no request under way, for longer than any other, when another one wanted its place.
+    Evicted,
     /// It comes from an address that may not connect.
     NotAllowed,
     /// It did not come to TLS.
@@ -437,6 +439,7 @@ impl Metrics {
     pub fn connection_shut(&self, listener: &'static str, why: Shut) {
         let cause = Word(match why {
             Shut::TooMany => "too_many",
+            Shut::Evicted => "evicted",
             Shut::NotAllowed => "not_allowed",
             Shut::Handshake => "handshake",
             Shut::Malformed => "malformed",

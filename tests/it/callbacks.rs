@@ -105,7 +105,7 @@ pub(crate) struct Circle {
 }
 
 impl Circle {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::over(memory(), Verify::None, CallbackSigning::None).await
     }
 

@@ -1,5 +1,7 @@
 //! Listeners in this process: TLS as a client sees it, and what a service is told of its clients.
 
+mod crowded;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ayova::server::certificates::Certificates;
-use ayova::server::{Address, ClientNames, Departure, Door, Peer, Terms, bind, serve};
+use ayova::server::{Address, ClientNames, Departure, Door, Kept, Peer, Terms, bind, serve};
 use ayova::telemetry::metrics::Metrics;
 use ayova::tls::{ClientFiles, ServerFiles, client_config};
 use bytes::Bytes;
@@ -26,7 +28,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tower::service_fn;
+use tower::{Service, service_fn};
 
 use super::certificates::{Authority, LOCAL};
 
@@ -42,6 +44,21 @@ struct Served {
 
 impl Served {
     async fn start(files: Option<ServerFiles>, header_timeout: Duration) -> Self {
+        Self::holding(64, Kept::default(), service_fn(who), (files, header_timeout)).await
+    }
+
+    /// One of so many connections at most.
+    async fn holding<S>(
+        connections: usize,
+        kept: Kept,
+        service: S,
+        (files, header_timeout): (Option<ServerFiles>, Duration),
+    ) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
         let stop = CancellationToken::new();
@@ -53,7 +70,8 @@ impl Served {
         let terms = Terms {
             name: "app",
             header_timeout,
-            connections: 64,
+            connections,
+            kept,
             door: Door::default(),
             certificates,
             metrics,
@@ -62,7 +80,7 @@ impl Served {
         };
         let bound = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let address = bound.address.tcp().unwrap();
-        tokio::spawn(serve(bound, service_fn(who), terms));
+        tokio::spawn(serve(bound, service, terms));
         Self { address, registry, stop }
     }
 

@@ -17,6 +17,7 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::wire::{KEPT, Kept};
 
 /// Either side of a connection, whatever it goes over.
 trait Side: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -52,7 +53,7 @@ fn connect(protocols: &Arc<Protocols>, room: usize) -> Client {
 
 fn connect_over(protocols: &Arc<Protocols>, stream: Box<dyn Side>, server: Server) -> Client {
     let (protocols, stop) = (Arc::clone(protocols), CancellationToken::new());
-    let wire = Wire::new(server, HEAD_TIME);
+    let wire = Wire::new(server, HEAD_TIME, Requests::new(Kept::default()));
     let requests = wire.requests();
     let (shared, told, noted) = (Arc::clone(&protocols), stop.clone(), requests.clone());
     let serving = tokio::spawn(async move {

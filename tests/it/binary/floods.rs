@@ -12,12 +12,17 @@ use tokio_rustls::TlsConnector;
 
 use super::activation::{Stream, Way, over_tls};
 use super::{
-    Gateway, LOOK_AGAIN, PATIENCE, Running, Sandbox, answer, ask, connect, create, get, is_closed, kept_alive, until,
+    Gateway, LOOK_AGAIN, PATIENCE, Running, Sandbox, answer, ask, connect, create, get, is_closed, kept_alive, request,
+    run, until,
 };
 
-/// The value of a counter; absent is zero.
+/// The value of the app's listener's counter; absent is zero.
 async fn counted(gateway: &Gateway, cause: &str) -> u64 {
-    let name = format!("ayova_connections_refused_total{{listener=\"app\",cause=\"{cause}\"}} ");
+    counted_of(gateway, "app", cause).await
+}
+
+async fn counted_of(gateway: &Gateway, listener: &str, cause: &str) -> u64 {
+    let name = format!("ayova_connections_refused_total{{listener=\"{listener}\",cause=\"{cause}\"}} ");
     let metrics = get(&gateway.admin, "/metrics").await.body;
     metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
 }
@@ -26,24 +31,28 @@ async fn counted(gateway: &Gateway, cause: &str) -> u64 {
 #[tokio::test]
 async fn more_connections_than_there_may_be_are_closed_at_once() {
     let sandbox = Sandbox::start().await;
-    let settings = ", header_timeout: 1h";
+    let settings = ", header_timeout: 1h, body_timeout: 1h";
     let (config, folder) = Gateway::configured(&format!("http://{}", sandbox.address), settings, "");
     let mut command = Command::new("bash");
     let run = format!("ulimit -n 256; exec {} run --config {config}", env!("CARGO_BIN_EXE_ayova"));
     command.args(["-c", &run]).kill_on_drop(true);
     let gateway = Gateway::of(Running::spawn(command), folder).await;
     let mut held = Vec::new();
+    let create_later = create("order-1").replace("\r\nConnection", "\r\nExpect: 100-continue\r\nConnection");
+    let (head, body) = create_later.split_at(create_later.find("\r\n\r\n").unwrap() + 4);
     for _ in 0..160 {
-        held.push(connect(&gateway.listen).await);
+        let mut stream = connect(&gateway.listen).await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Its body is waited for, so it is under way.
+        assert_eq!(answer(&mut stream).await.status, 100);
+        held.push(stream);
     }
     for _ in 0..100 {
         assert!(is_closed(&mut connect(&gateway.listen).await).await);
     }
-    assert_eq!(counted(&gateway, "too_many").await, 100);
+    assert_eq!((counted(&gateway, "too_many").await, counted(&gateway, "evicted").await), (100, 0));
     // What is there is served, upstream can be reached, and operators are not shut out.
-    held[159].write_all(kept_alive("GET", "/nowhere", "", "").as_bytes()).await.unwrap();
-    assert_eq!(answer(&mut held[159]).await.status, 404);
-    held[158].write_all(create("order-1").as_bytes()).await.unwrap();
+    held[158].write_all(body.as_bytes()).await.unwrap();
     assert_eq!(answer(&mut held[158]).await.status, 200);
     // Room is room again.
     held.clear();
@@ -54,7 +63,8 @@ async fn more_connections_than_there_may_be_are_closed_at_once() {
     .await;
 }
 
-/// Few are enough for Ayoconnect and for operators, whatever the descriptors.
+/// Few are enough for Ayoconnect and for operators, whatever the descriptors; and who only holds them shuts
+/// neither out.
 #[tokio::test]
 async fn the_other_listeners_hold_fewer() {
     let callbacks = "callbacks: { listen: { address: 127.0.0.1:0 }, secret: 0123456789abcdef0123456789abcdef, \
@@ -68,7 +78,17 @@ async fn the_other_listeners_hold_fewer() {
         for _ in 0..ayova::server::connections(most, 1) {
             held.push(connect(address).await);
         }
-        assert!(is_closed(&mut connect(address).await).await, "{listener}: one more");
+        if listener == "admin" {
+            assert_eq!(run(&["healthcheck", "--admin", address]).await.code, Some(0));
+            assert_eq!(run(&["healthcheck", "--live", "--admin", address]).await.code, Some(0));
+        } else {
+            assert_eq!(counted_of(&gateway, listener, "evicted").await, 0);
+            let path = "/callbacks/snap/AYOTST/0123456789abcdef0123456789abcdef";
+            assert_eq!(ask(address, &request("POST", path, "", "{}")).await.status, 200);
+        }
+        assert!(is_closed(&mut held[0]).await, "{listener}: the first one made room");
+        assert!(counted_of(&gateway, listener, "evicted").await > 0, "{listener}");
+        assert_eq!(counted_of(&gateway, listener, "too_many").await, 0, "{listener}");
         // The last one has its place.
         let last = held.last_mut().unwrap();
         last.write_all(kept_alive("GET", "/nowhere", "", "").as_bytes()).await.unwrap();

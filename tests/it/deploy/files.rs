@@ -153,7 +153,12 @@ fn the_sidecar_gets_what_its_configuration_names() {
         // More than `ayova healthcheck` waits itself, so that its own words reach the event.
         assert!(sidecar[probe]["timeoutSeconds"].as_u64().unwrap() > 3);
     }
-    assert!(sidecar["livenessProbe"].is_null(), "`ayova healthcheck` asks for readiness");
+    let living = &sidecar["livenessProbe"];
+    // Readiness would restart it for a full disk.
+    assert_eq!(living["exec"]["command"], serde_json::json!([PROGRAM, "healthcheck", "--live"]));
+    assert!(ayova(&["healthcheck", "--live", "--help"]).0 && living["timeoutSeconds"].as_u64().unwrap() > 3);
+    let patience_s = living["periodSeconds"].as_u64().unwrap() * living["failureThreshold"].as_u64().unwrap();
+    assert!(patience_s > grace_s(ours), "a machine that is busy for a moment is no reason: {patience_s}");
     let mounts = list(sidecar, "/volumeMounts");
     let mounted = |path: &str| {
         let mount = mounts.iter().find(|mount| path.starts_with(said(mount, "/mountPath")));
