@@ -26,16 +26,17 @@ fn metrics() -> BTreeMap<String, Labels> {
         let (arguments, _) = registration.split_once(");").unwrap();
         let name = arguments.split('"').nth(1).unwrap();
         let field = arguments.trim().trim_end_matches(',').rsplit([' ', '\n']).next().unwrap();
-        let field = field.trim_start_matches("self.").trim_end_matches(".clone()");
+        let field = field.trim_start_matches("self.").trim_end_matches(".clone()").trim_end_matches(".family()");
         let declared = source.lines().find_map(|line| {
             let line = line.trim().trim_start_matches("let ");
             line.strip_prefix(field)?.strip_prefix(": ")?.split([';', '=']).next()
         });
         let declared = declared.unwrap_or_else(|| panic!("{name} is registered from {field}, which is not declared"));
-        let family = declared.trim().trim_end_matches(',').strip_prefix("Family<");
+        let declared = declared.trim().trim_end_matches(',');
+        let family = declared.strip_prefix("Family<").or_else(|| declared.strip_prefix("Kept<"));
         let (set, kind) = match family {
             Some(arguments) => arguments.trim_end_matches('>').split_once(", ").unwrap(),
-            None => ("", declared.trim().trim_end_matches(',')),
+            None => ("", declared),
         };
         let mut labels = Labels::from(["instance", "job"].map(str::to_owned));
         labels.extend(sets.get(set).into_iter().flatten().cloned());
