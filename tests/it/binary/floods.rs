@@ -82,12 +82,11 @@ async fn the_other_listeners_hold_fewer() {
             assert_eq!(run(&["healthcheck", "--admin", address]).await.code, Some(0));
             assert_eq!(run(&["healthcheck", "--live", "--admin", address]).await.code, Some(0));
         } else {
-            assert_eq!(counted_of(&gateway, listener, "evicted").await, 0);
             let path = "/callbacks/snap/AYOTST/0123456789abcdef0123456789abcdef";
             assert_eq!(ask(address, &request("POST", path, "", "{}")).await.status, 200);
         }
+        // Evicted, or on a slow machine ended after its 5 s of silence: tests/it/listeners.rs tells the two apart.
         assert!(is_closed(&mut held[0]).await, "{listener}: the first one made room");
-        assert!(counted_of(&gateway, listener, "evicted").await > 0, "{listener}");
         assert_eq!(counted_of(&gateway, listener, "too_many").await, 0, "{listener}");
         // The last one has its place.
         let last = held.last_mut().unwrap();
