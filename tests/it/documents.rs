@@ -47,10 +47,13 @@ fn links_between_documents_lead_somewhere() {
 #[test]
 fn the_architecture_names_every_layer_in_its_order_and_every_module() {
     let architecture = text("ARCHITECTURE.md");
-    let (section, _) = architecture.split_once("\n## Code map").unwrap();
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let order = order();
-    assert_eq!(rows.collect::<Vec<_>>(), order);
+    for title in ["One request through the stack", "What each layer costs"] {
+        let (_, section) = architecture.split_once(&format!("\n## {title}\n")).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(rows.collect::<Vec<_>>(), order, "{title}");
+    }
     for layer in modules("src/layers").filter(|name| !["mod", "next"].contains(&name.as_str())) {
         assert!(order.contains(&layer), "src/layers/{layer}.rs stands in no list");
     }
