@@ -66,6 +66,8 @@ outside() { find "$root" -path "$root/data" -prune -o -printf '%p %s %m\n' | sor
 before=$(outside)
 (ayova check --config "$(config)") >/dev/null || fail "ayova check refuses the configuration"
 
+# There before it is read, however late the other process begins.
+: >"$work/log"
 (ayova run --config "$(config)") 2>"$work/log" &
 pid=$!
 admin=
