@@ -74,15 +74,23 @@ impl Signals {
 /// What the command says, or that no runtime could be started.
 pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     // Where there is one core, handing tasks between threads is only a cost (docs/performance.md).
-    let mut builder = if threads() == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
-    let runtime = builder.enable_all().build().map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    let threads = threads()?;
+    let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let runtime = builder
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     let result = runtime.block_on(command);
     runtime.shutdown_background();
     result
 }
 
 /// As many threads as tokio itself would start: `TOKIO_WORKER_THREADS`, or one a CPU this process may use.
-fn threads() -> usize {
-    let wanted = variable("TOKIO_WORKER_THREADS").and_then(|text| text.parse().ok());
-    wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
+fn threads() -> Result<usize, Failure> {
+    let Some(wanted) = variable("TOKIO_WORKER_THREADS") else {
+        return Ok(std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    };
+    let way_out = "TOKIO_WORKER_THREADS must be a number from 1: set it so or leave it out";
+    wanted.parse().map(NonZeroUsize::get).map_err(|_| Failure::Failed(way_out.to_owned()))
 }
