@@ -7,7 +7,6 @@
 //! nanoseconds; operators' questions, which look at every entry, hold it longer.
 
 use std::fmt;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use jiff::{SignedDuration, Timestamp};
 
+use super::directory::{Directory, Named};
 use super::inbox::Inbox;
 use super::memory_inbox::MemoryInbox;
 use super::shelf::Shelf;
@@ -44,15 +44,11 @@ pub struct MemoryStore {
 struct Kept {
     /// What has not ended. An id or transaction that is here and among the answers too was answered
     /// earlier, and that answer's time is over.
-    open: Shelf<Arc<Entry>>,
-    /// Creates only, by their transaction; the same as above.
-    open_by_transaction: Shelf<Arc<Entry>>,
+    open: Directory<Entry>,
     /// Bytes of what has not ended beyond which nothing new is begun.
     open_most: usize,
-    /// What was answered, by id.
-    answers: Shelf<Arc<Answered>>,
-    /// Answered creates, by their transaction.
-    answers_by_transaction: Shelf<Arc<Answered>>,
+    /// What was answered.
+    answers: Directory<Answered>,
     /// By whole number.
     accounts: Shelf<Arc<Account>>,
     by_own_digits: Shelf<Namesakes>,
@@ -130,7 +126,7 @@ impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = self.lock();
         f.debug_struct("MemoryStore")
-            .field("answers", &kept.answers.len())
+            .field("answers", &kept.answers.by_id.len())
             .field("accounts", &kept.accounts.len())
             .finish_non_exhaustive()
     }
@@ -147,11 +143,9 @@ impl MemoryStore {
         Self {
             kept: Mutex::new(Kept {
                 // Nothing makes room there: what is new is refused.
-                open: Shelf::new(usize::MAX),
-                open_by_transaction: Shelf::new(usize::MAX),
+                open: Directory::new(usize::MAX),
                 open_most: size(open),
-                answers: Shelf::new(answers),
-                answers_by_transaction: Shelf::new(answers),
+                answers: Directory::new(answers),
                 accounts: Shelf::new(size(accounts_bytes / 2)),
                 by_own_digits: Shelf::new(index),
                 by_account_id: Shelf::new(index),
@@ -166,7 +160,7 @@ impl MemoryStore {
     pub fn bytes(&self) -> u64 {
         let kept = self.lock();
         let accounts = kept.accounts.bytes() + kept.by_own_digits.bytes() + kept.by_account_id.bytes();
-        let all = kept.open.bytes() + kept.answers.bytes() + kept.answers_by_transaction.bytes() + accounts;
+        let all = kept.open.by_id.bytes() + kept.answers.by_id.bytes() + kept.answers.by_transaction.bytes() + accounts;
         u64::try_from(all).unwrap_or(u64::MAX)
     }
 
@@ -192,45 +186,40 @@ impl MemoryStore {
     }
 }
 
-/// Ids of one merchant and space.
-fn same_id(one: (&str, OperationId, &str), other: &Intent) -> bool {
-    let (merchant, operation, id) = one;
-    *id == *other.id && *merchant == *other.merchant && space(operation) == space(other.operation)
-}
-
-/// Transactions of one merchant and operation.
-fn same_transaction(one: (&str, OperationId, Option<&Arc<str>>), other: &Intent) -> bool {
-    let (merchant, operation, transaction) = one;
-    transaction == other.transaction.as_ref() && *merchant == *other.merchant && operation == other.operation
-}
-
-impl Entry {
-    fn has_id_of(&self, other: &Intent) -> bool {
-        same_id((&self.intent.merchant, self.intent.operation, &self.intent.id), other)
+impl Named for Entry {
+    fn merchant(&self) -> &str {
+        &self.intent.merchant
     }
 
-    fn has_transaction_of(&self, other: &Intent) -> bool {
-        same_transaction((&self.intent.merchant, self.intent.operation, self.intent.transaction.as_ref()), other)
+    fn operation(&self) -> OperationId {
+        self.intent.operation
+    }
+
+    fn id(&self) -> &str {
+        &self.intent.id
+    }
+
+    fn transaction(&self) -> Option<&str> {
+        self.intent.transaction.as_deref()
     }
 }
 
-impl Answered {
-    fn has_id_of(&self, other: &Intent) -> bool {
-        same_id((&self.merchant, self.operation, &self.id), other)
+impl Named for Answered {
+    fn merchant(&self) -> &str {
+        &self.merchant
     }
 
-    fn has_transaction_of(&self, other: &Intent) -> bool {
-        same_transaction((&self.merchant, self.operation, self.transaction.as_ref()), other)
+    fn operation(&self) -> OperationId {
+        self.operation
     }
-}
 
-/// What an intent's id and transaction are found by.
-fn by_id(intent: &Intent) -> impl Hash {
-    (&*intent.merchant, space(intent.operation), &*intent.id)
-}
+    fn id(&self) -> &str {
+        &self.id
+    }
 
-fn by_transaction(intent: &Intent) -> Option<impl Hash> {
-    intent.transaction.as_deref().map(|transaction| (&*intent.merchant, intent.operation, transaction))
+    fn transaction(&self) -> Option<&str> {
+        self.transaction.as_deref()
+    }
 }
 
 /// Whether an account is a merchant's of that generation.
@@ -240,22 +229,16 @@ fn is_of(account: &Account, merchant: &str, dialect: Dialect) -> bool {
 
 impl Kept {
     fn owner(&mut self, intent: &Intent, now: Timestamp) -> Option<Owner> {
-        let place = self.open.place(by_id(intent));
-        if let Some(entry) = self.open.get(place, |entry| entry.has_id_of(intent)) {
+        if let Some(entry) = self.open.by_id(intent) {
             return Some(Owner::Open(Arc::clone(entry)));
         }
-        let place = self.answers.place(by_id(intent));
-        let answered = self.answers.get(place, |answered| answered.has_id_of(intent));
-        if let Some(answered) = answered.filter(|answered| now < answered.expires) {
+        if let Some(answered) = self.answers.by_id(intent).filter(|answered| now < answered.expires) {
             return Some(Owner::Answered(Arc::clone(answered)));
         }
-        let place = self.open_by_transaction.place(by_transaction(intent)?);
-        if let Some(entry) = self.open_by_transaction.get(place, |entry| entry.has_transaction_of(intent)) {
+        if let Some(entry) = self.open.by_transaction(intent) {
             return Some(Owner::Open(Arc::clone(entry)));
         }
-        let place = self.answers_by_transaction.place(by_transaction(intent)?);
-        let answered = self.answers_by_transaction.get(place, |answered| answered.has_transaction_of(intent));
-        let answered = answered.filter(|answered| now < answered.transaction_expires)?;
+        let answered = self.answers.by_transaction(intent).filter(|answered| now < answered.transaction_expires)?;
         Some(Owner::Answered(Arc::clone(answered)))
     }
 
@@ -276,37 +259,19 @@ impl Kept {
     /// Records what is new, where there is room.
     fn admit(&mut self, intent: &Intent, now: Timestamp) -> Result<(), StoreError> {
         let entry = Entry::new(intent, None, now);
-        if self.open.bytes() + entry.bytes() > self.open_most {
-            let (many, bytes) = (self.open.len(), self.open_most);
+        if self.open.by_id.bytes() + entry.bytes() > self.open_most {
+            let (many, bytes) = (self.open.by_id.len(), self.open_most);
             return Err(StoreError(format!(
                 "{many} creates and updates are under way or in doubt, as many as fit into {bytes} bytes \
                  (a quarter of idempotency.memory)"
             )));
         }
-        self.open(intent, &entry);
+        self.open.put(intent, &entry, (entry.bytes(), 0));
         Ok(())
     }
 
-    fn open(&mut self, intent: &Intent, entry: &Arc<Entry>) {
-        let place = self.open.place(by_id(intent));
-        self.open.put(place, Arc::clone(entry), entry.bytes(), |known| known.has_id_of(intent));
-        if let Some(by) = by_transaction(intent) {
-            let place = self.open_by_transaction.place(by);
-            self.open_by_transaction.put(place, Arc::clone(entry), 0, |known| known.has_transaction_of(intent));
-        }
-    }
-
-    fn end(&mut self, intent: &Intent) {
-        let place = self.open.place(by_id(intent));
-        self.open.remove(place, |known| known.has_id_of(intent));
-        if let Some(by) = by_transaction(intent) {
-            let place = self.open_by_transaction.place(by);
-            self.open_by_transaction.remove(place, |known| known.has_transaction_of(intent));
-        }
-    }
-
     fn answer(&mut self, intent: &Intent, answer: Arc<StoredAnswer>, now: Timestamp) {
-        self.end(intent);
+        self.open.remove(intent);
         let bytes = intent.id.len() * 2 + answer_bytes(&answer) + ENTRY_OVERHEAD;
         let answered = Arc::new(Answered {
             merchant: Arc::clone(&intent.merchant),
@@ -318,31 +283,20 @@ impl Kept {
             expires: after(now, intent.retention),
             transaction_expires: after(now, intent.transaction_retention),
         });
-        let place = self.answers.place(by_id(intent));
-        self.answers.put(place, Arc::clone(&answered), bytes, |known| known.has_id_of(intent));
-        self.answers.make_room(|answered| answered.expires <= now);
-        if let Some(by) = by_transaction(intent) {
-            let place = self.answers_by_transaction.place(by);
-            self.answers_by_transaction.put(place, answered, bytes, |known| known.has_transaction_of(intent));
-            self.answers_by_transaction.make_room(|answered| answered.transaction_expires <= now);
-        }
+        self.answers.put(intent, &answered, (bytes, bytes));
+        self.answers.by_id.make_room(|answered| answered.expires <= now);
+        self.answers.by_transaction.make_room(|answered| answered.transaction_expires <= now);
     }
 
     fn doubt(&mut self, intent: &Intent, now: Timestamp) {
-        let place = self.open.place(by_id(intent));
-        let known = self.open.get(place, |known| known.has_id_of(intent));
-        let since = known.and_then(|entry| entry.in_doubt).unwrap_or(now);
-        self.open(intent, &Entry::new(intent, Some(since), now));
+        let since = self.open.by_id(intent).and_then(|entry| entry.in_doubt).unwrap_or(now);
+        let entry = Entry::new(intent, Some(since), now);
+        self.open.put(intent, &entry, (entry.bytes(), 0));
     }
 
     fn forget(&mut self, intent: &Intent) {
-        self.end(intent);
-        let place = self.answers.place(by_id(intent));
-        self.answers.remove(place, |known| known.has_id_of(intent));
-        if let Some(by) = by_transaction(intent) {
-            let place = self.answers_by_transaction.place(by);
-            self.answers_by_transaction.remove(place, |known| known.has_transaction_of(intent));
-        }
+        self.open.remove(intent);
+        self.answers.remove(intent);
     }
 
     fn account(&mut self, merchant: &str, dialect: Dialect, digits: &str) -> Option<&Arc<Account>> {
@@ -427,8 +381,8 @@ impl Kept {
     /// Everything whose id or transaction is asked for, and until when it is known by that.
     fn known(&self, id: &str, now: Timestamp) -> Vec<Known> {
         let is_asked = |given: &Option<Arc<str>>| given.as_deref() == Some(id);
-        let by_id = self.open.iter().filter(|entry| *entry.intent.id == *id).map(|entry| (entry, entry.expires));
-        let by_transaction = self.open_by_transaction.iter().filter(|entry| is_asked(&entry.intent.transaction));
+        let by_id = self.open.by_id.iter().filter(|entry| *entry.intent.id == *id).map(|entry| (entry, entry.expires));
+        let by_transaction = self.open.by_transaction.iter().filter(|entry| is_asked(&entry.intent.transaction));
         let open = by_id.chain(by_transaction.map(|entry| (entry, entry.transaction_expires)));
         let open = open.map(|(entry, expires)| Known {
             merchant: Arc::clone(&entry.intent.merchant),
@@ -437,8 +391,8 @@ impl Kept {
             status: None,
             expires,
         });
-        let by_id = self.answers.iter().filter(|answered| *answered.id == *id);
-        let by_transaction = self.answers_by_transaction.iter().filter(|answered| is_asked(&answered.transaction));
+        let by_id = self.answers.by_id.iter().filter(|answered| *answered.id == *id);
+        let by_transaction = self.answers.by_transaction.iter().filter(|answered| is_asked(&answered.transaction));
         let answered = by_id
             .map(|answered| (answered, answered.expires))
             .chain(by_transaction.map(|answered| (answered, answered.transaction_expires)))
@@ -521,7 +475,7 @@ impl Store for MemoryStore {
 
     fn take_over(&self, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         let mut kept = self.lock();
-        let lost: Vec<_> = kept.open.iter().filter(|entry| entry.in_doubt.is_none()).cloned().collect();
+        let lost: Vec<_> = kept.open.by_id.iter().filter(|entry| entry.in_doubt.is_none()).cloned().collect();
         for entry in lost {
             kept.doubt(&entry.intent, now);
         }
@@ -530,7 +484,7 @@ impl Store for MemoryStore {
 
     fn doubts(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Doubt>, StoreError>> {
         let kept = self.lock();
-        let open = kept.open.iter();
+        let open = kept.open.by_id.iter();
         let mut doubts: Vec<_> = open.filter_map(|entry| Some((entry.in_doubt?, entry))).collect();
         doubts.sort_by_key(|(since, _)| *since);
         doubts.truncate(limit);
@@ -562,15 +516,11 @@ pub(super) const fn space(operation: OperationId) -> &'static str {
 }
 
 pub(super) fn id_key(intent: &Intent) -> String {
-    joined([&intent.merchant, space(intent.operation), &intent.id])
+    [&*intent.merchant, space(intent.operation), &*intent.id].join("\n")
 }
 
 pub(super) fn account_key(merchant: &str, dialect: Dialect, handle: &str) -> String {
-    joined([merchant, dialect.name(), handle])
-}
-
-fn joined<const N: usize>(parts: [&str; N]) -> String {
-    parts.join("\n")
+    [merchant, dialect.name(), handle].join("\n")
 }
 
 pub(super) fn after(now: Timestamp, duration: Duration) -> Timestamp {

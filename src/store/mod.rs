@@ -24,6 +24,7 @@ use crate::reference::{Account, AccountQuery};
 use inbox::Inbox;
 use watch::Watches;
 
+mod directory;
 pub mod inbox;
 #[cfg(test)]
 mod inbox_suite;
